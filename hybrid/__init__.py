@@ -1,0 +1,1 @@
+"""hybrid: a microsecond-scale datapath for the flows a policy names."""

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A device moves Ethernet frames between a wire and an arena. It knows nothing
+ * of what is in them.
+ *
+ * One hy_device is one *queue* of a port and belongs to one shard. A backend
+ * embeds struct hy_device first in its own structure, fills in the public part,
+ * and hands it to shard_add_device(), which from then on calls the table below,
+ * per burst, never per frame.
+ */
+#ifndef HYBRID_CORE_DEVICE_H
+#define HYBRID_CORE_DEVICE_H
+
+#include "core/arena.h"
+#include "core/hybrid.h"
+
+#define DEVICE_BURST 64 /* most frames per rx_burst or tx_burst */
+
+struct hy_device;
+
+struct hy_device_stats {
+  uint64_t rx_frames, rx_bytes;
+  uint64_t tx_frames, tx_bytes;
+  uint64_t rx_dropped;   /* by the kernel or the wire, before we saw them */
+  uint64_t rx_no_frames; /* because we gave the device no frames to fill */
+  uint64_t tx_full;      /* bursts that were cut short by a full transmit ring */
+  uint64_t tx_invalid;   /* descriptors that the kernel refused */
+  uint64_t kicks;        /* system calls made to make the device move */
+};
+
+struct hy_device_ops {
+  const char *name; /* of the backend: "afxdp", "memory", "wire" */
+  /*
+   * Up to max frames that have arrived; each index carries one reference, now the
+   * caller's, with off and len set to the Ethernet frame. Also takes back frames
+   * whose transmission has completed and gives the device empty ones.
+   */
+  unsigned (*rx_burst)(struct hy_device *dev, uint32_t *frames, unsigned max);
+  /*
+   * Queues frames for transmission in order and starts it. Takes over the
+   * reference of each frame it accepts (FRAME_IN_DEVICE is set until it drops it)
+   * and returns how many that was: less than n when the ring is full, and then
+   * the rest is still the caller's, to be offered again.
+   */
+  unsigned (*tx_burst)(struct hy_device *dev, const uint32_t *frames, unsigned n);
+  /* Makes wait_fd() become readable on the next arrival; 1 if something is there already. */
+  int (*wait_arm)(struct hy_device *dev);
+  /* A descriptor to poll(2) for reading, or -1: this device can only be polled. */
+  int (*wait_fd)(struct hy_device *dev);
+  void (*stats)(struct hy_device *dev, struct hy_device_stats *out);
+  /* Returns every frame it holds to the arena and frees the structure. */
+  void (*close)(struct hy_device *dev);
+};
+
+struct hy_device {
+  const struct hy_device_ops *ops;
+  struct arena *arena;      /* set by the backend's attach, from shard_arena() */
+  uint32_t ifindex;         /* row of the host table that describes the link */
+  uint32_t frame_bytes_max; /* longest frame that fits: bounds the MTU in use */
+  uint8_t index;            /* in its shard; set by shard_add_device() */
+  uint8_t link;             /* the stack's number for ifindex; set by shard_add_device() */
+};
+
+/* For backends: the shard's arena, and joining it. -ENOSPC: 16 devices already. */
+struct arena *shard_arena(hy_shard *shard);
+int shard_add_device(hy_shard *shard, struct hy_device *dev);
+
+#endif
