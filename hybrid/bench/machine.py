@@ -15,7 +15,11 @@ def _lscpu() -> dict[str, str]:
     """What lscpu says, by its field names; empty where it can't be asked."""
     try:
         done = subprocess.run(
-            ["lscpu", "--json"], capture_output=True, text=True, check=True, env={"LC_ALL": "C", "PATH": os.defpath}
+            ["lscpu", "--json"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"LC_ALL": "C", "PATH": os.defpath},
         )
         fields = json.loads(done.stdout)["lscpu"]
     except (OSError, subprocess.CalledProcessError, ValueError, KeyError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid.bench.result import TIME_UNITS, Result, Samples
-from hybrid.errors import HybridError
+from hybrid.errors import HybridError, UnsupportedError, UsageError
 
 _POINTS = 2000
 
@@ -26,16 +26,16 @@ def check(path: Path) -> None:
     try:
         import matplotlib
     except ImportError:
-        raise HybridError(
+        raise UnsupportedError(
             "--plot needs matplotlib, which is not installed",
             remedy="pip install 'hybrid[plot]'",
         ) from None
     matplotlib.use("Agg")
     known = ("pdf", "png", "svg")
     if path.suffix.lstrip(".").lower() not in known:
-        raise HybridError(f"--plot draws {', '.join(known)} files; {path.name} is none of them")
+        raise UsageError(f"--plot draws {', '.join(known)} files; {path.name} is none of them")
     if not path.absolute().parent.is_dir():
-        raise HybridError(f"--plot cannot write {path}: there is no folder {path.absolute().parent}")
+        raise UsageError(f"--plot cannot write {path}: there is no folder {path.absolute().parent}")
 
 
 def draw(result: Result, path: Path) -> None:
@@ -63,7 +63,8 @@ def draw(result: Result, path: Path) -> None:
         axes.grid(visible=True, which="both", alpha=0.25)
         axes.legend(loc="lower right")
     facts = result.machine
-    figure.suptitle(f"hybrid bench {result.bench}: {facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}")
+    where = f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}"
+    figure.suptitle(f"hybrid bench {result.bench}: {where}")
     try:
         figure.savefig(path)
     except OSError as error:

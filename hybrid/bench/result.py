@@ -69,9 +69,11 @@ class Samples:
 
     @classmethod
     def of(cls, case: str, subject: str, unit: str, values: Iterable[float]) -> Samples:
+        """From samples in any order."""
         return cls(case, subject, unit, array("d", sorted(values)))
 
     def row(self) -> Row:
+        """What the table says of them."""
         p50, p99, p999 = (round(percentile(self.ordered, p), 3) for p in (50, 99, 99.9))
         return Row(self.case, self.subject, self.unit, p50, p99, p999, len(self.ordered))
 
@@ -87,6 +89,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
     def rows(self) -> list[Row]:
+        """One for each subject, case and unit, in the order measured."""
         return [s.row() for s in self.samples]
 
     def ratios(self) -> list[Ratio]:

@@ -14,12 +14,17 @@ from pathlib import Path
 from hybrid.bench.machine import machine
 from hybrid.bench.result import Aim, Result, Samples
 from hybrid.bench.turns import Program, take_turns
-from hybrid.errors import HybridError
+from hybrid.errors import HybridError, UnsupportedError
 
 PROGRAMS = Path(__file__).resolve().parent.parent / "bin"
 SUBJECTS = {"hybrid": "hybrid-bench-stack", "lwip": "hybrid-bench-stack-lwip"}
 AIM = 0.25
 _INSTRUCTION_OPS = 6400
+NOTES = (
+    "ns per segment; each sample is the mean of 64 segments, less an empty loop over the same frames",
+    "64 B of payload, IPv4, no TCP timestamps (this lwIP has none); both verify and make checksums in software",
+    "burst-32: 32 connections with one segment each per burst; otherwise one connection, one segment at a time",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Case:
     burst: int
 
     def arguments(self) -> list[str]:
+        """For the subject's program."""
         return [*(["--echo"] if self.echo else []), "--burst", str(self.burst)]
 
 
@@ -65,9 +71,11 @@ class StackSubject:
 
     @property
     def name(self) -> str:
+        """As in the table."""
         return self._name
 
     def round(self) -> list[float]:
+        """One turn."""
         answer = self._program.round(self._options.batches, self._options.warmup)
         self.frames_out.append(float(answer["frames_out_per_op"]))
         return without_generator(answer["ns"], answer["empty_ns"])
@@ -82,7 +90,7 @@ def without_generator(ns: list[float], empty_ns: list[float]) -> list[float]:
 def find_programs(folder: Path = PROGRAMS) -> dict[str, Path]:
     """Each subject's program. Both must be there: a figure with nothing beside it says nothing."""
     if not (folder / SUBJECTS["lwip"]).exists():
-        raise HybridError(
+        raise UnsupportedError(
             "the peer of this benchmark, lwIP, was not there when hybrid was built",
             remedy="apt-get install liblwip-dev, then build again: tools/setup",
         )
@@ -93,7 +101,9 @@ def instructions_per_op(program: Path, case: Case) -> float:
     """Instructions per segment, counted by callgrind; exact, and the same on every machine."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
-        raise HybridError("--instructions counts with valgrind, which is not installed", remedy="apt-get install valgrind")
+        raise UnsupportedError(
+            "--instructions counts with valgrind, which is not installed", "apt-get install valgrind"
+        )
 
     def collected(function: str) -> int:
         command = [
@@ -116,12 +126,13 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
     result = Result("stack", machine(), [], aims=[Aim(case.name, "hybrid", "lwip", AIM) for case in CASES])
     pin = [] if options.core is None else ["--core", str(options.core)]
     for case in CASES:
+        progress(f"{case.name}: {' and '.join(programs)} in turns, {options.rounds} rounds")
         with ExitStack() as stack:
             subjects = [
                 StackSubject(name, stack.enter_context(Program([path, *case.arguments(), *pin])), options)
                 for name, path in programs.items()
             ]
-            samples = take_turns(subjects, options.rounds, lambda text, case=case: progress(f"{case.name}, {text}"))
+            samples = take_turns(subjects, options.rounds)
         result.samples.extend(Samples.of(case.name, name, "ns", values) for name, values in samples.items())
         sent = ", ".join(f"{s.name} {statistics.mean(s.frames_out):.2f}" for s in subjects)
         result.notes.append(f"{case.name}: frames sent per segment received: {sent}")
@@ -131,9 +142,5 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
                 progress(f"{case.name}: counting instructions of {name}")
                 count = instructions_per_op(path, case)
                 result.samples.append(Samples.of(case.name, name, "instructions", [count]))
-    result.notes.append(
-        "64 B of payload, IPv4, no TCP timestamps (this lwIP has none), checksums verified and made in software by"
-        " both; buffers filled before the clock starts; ns per segment, each sample the mean of 64, less an empty loop"
-    )
-    result.notes.append("burst-32: 32 connections, one segment each per burst; else one connection, one at a time")
+    result.notes.extend(NOTES)
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import select
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
@@ -17,15 +17,16 @@ class Subject(Protocol):
     """Something that can be measured for one round at a time and rests in between."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in the table."""
+        ...
 
     def round(self) -> list[float]:
         """One round's samples."""
+        ...
 
 
-def take_turns(
-    subjects: Sequence[Subject], rounds: int, progress: Callable[[str], None] = lambda _: None
-) -> dict[str, list[float]]:
+def take_turns(subjects: Sequence[Subject], rounds: int) -> dict[str, list[float]]:
     """Every subject's samples after ``rounds`` rounds.
 
     Within a round each subject has one turn. Every other round goes backwards, so that neither
@@ -34,7 +35,6 @@ def take_turns(
     samples: dict[str, list[float]] = {s.name: [] for s in subjects}
     for number in range(rounds):
         for subject in subjects if number % 2 == 0 else reversed(subjects):
-            progress(f"round {number + 1} of {rounds}: {subject.name}")
             samples[subject.name].extend(subject.round())
     return samples
 
@@ -55,6 +55,7 @@ class Program:
 
     @property
     def pid(self) -> int:
+        """Of the running program."""
         assert self._process is not None
         return self._process.pid
 
