@@ -22,7 +22,7 @@ AIM = 0.25
 _INSTRUCTION_OPS = 6400
 NOTES = (
     "ns per segment; each sample is the mean of 64 segments, less an empty loop over the same frames",
-    "64 B of payload, IPv4, no TCP timestamps (this lwIP has none); both check and make checksums in software",
+    "64 B of payload, IPv4, no TCP timestamps (this lwIP has none); both do their checksums in software",
     "burst-32: 32 connections with one segment each per burst; else one connection, a segment at a time",
 )
 
