@@ -54,6 +54,51 @@ static void every_bit_of_flow_and_key_changes_about_half_of_the_hash(void **stat
   }
 }
 
+/* Flows as a busy server sees them: ports and addresses that count up. 2^14 of them in 2^14 slots leave
+ * about 1 - 1/e of the slots used if the hash is as good as chance. */
+static void flow_hash_spreads_neighbouring_flows_over_low_and_high_bits(void **state) {
+  enum { FLOWS = 1 << 14 };
+  static uint8_t low[FLOWS], high[FLOWS];
+  struct dice dice = {2};
+  for (unsigned round = 0; round < 20; round++) {
+    uint64_t key[6];
+    for (unsigned i = 0; i < 6; i++)
+      key[i] = dice_u64(&dice);
+    memset(low, 0, sizeof low);
+    memset(high, 0, sizeof high);
+    for (uint64_t flow = 0; flow < FLOWS; flow++) {
+      uint64_t words[5] = {0, 0x0a00000affff0000u, 0, 0x0a00000bffff0000u, 6379};
+      if (round % 2)
+        words[4] |= (32768 + flow) << 16; /* the port in host order */
+      else
+        words[3] += (flow & 0xff) << 56 | (flow >> 8) << 48; /* the address in network order */
+      uint64_t hash = flow_hash(key, words);
+      low[hash % FLOWS] = 1;
+      high[hash >> 50] = 1;
+    }
+    unsigned used_low = 0, used_high = 0;
+    for (unsigned slot = 0; slot < FLOWS; slot++) {
+      used_low += low[slot];
+      used_high += high[slot];
+    }
+    assert_in_range(used_low, FLOWS * 55 / 100, FLOWS);
+    assert_in_range(used_high, FLOWS * 55 / 100, FLOWS);
+  }
+}
+
+static void flow_hash_depends_on_every_bit_of_the_flow(void **state) {
+  struct dice dice = {3};
+  uint64_t key[6];
+  for (unsigned i = 0; i < 6; i++)
+    key[i] = dice_u64(&dice);
+  for (unsigned bit = 0; bit < 5 * 64; bit++) {
+    uint64_t words[5] = {0};
+    uint64_t before = flow_hash(key, words);
+    words[bit / 64] ^= 1ull << (bit % 64);
+    assert_true(flow_hash(key, words) != before);
+  }
+}
+
 static void one_seed_gives_one_sequence_however_it_is_read(void **state) {
   uint8_t seed[32] = {1, 2, 3};
   uint8_t whole[3000], pieces[3000];
@@ -99,6 +144,8 @@ int main(void) {
       cmocka_unit_test(siphash24_gives_the_values_of_the_paper),
       cmocka_unit_test(flow_hash_is_siphash_1_3_of_forty_bytes),
       cmocka_unit_test(every_bit_of_flow_and_key_changes_about_half_of_the_hash),
+      cmocka_unit_test(flow_hash_spreads_neighbouring_flows_over_low_and_high_bits),
+      cmocka_unit_test(flow_hash_depends_on_every_bit_of_the_flow),
       cmocka_unit_test(one_seed_gives_one_sequence_however_it_is_read),
       cmocka_unit_test(what_was_handed_out_is_no_longer_in_the_state),
       cmocka_unit_test(below_stays_below_and_is_even),
