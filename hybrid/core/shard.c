@@ -376,3 +376,7 @@ uint64_t hy_stat(const hy_shard *shard, unsigned index) {
     shard_collect_device_stats((hy_shard *)(uintptr_t)shard);
   return ((const uint64_t *)shard->stats)[index];
 }
+
+struct hy_device *shard_device(const hy_shard *shard, uint32_t index) {
+  return index < shard->ndevices ? shard->devices[index] : NULL;
+}
