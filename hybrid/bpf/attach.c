@@ -177,26 +177,30 @@ static int attach_locked(hy_steer *steer, const char *object, const char *direct
   return err;
 }
 
-/* A new handle for directory. */
-static int handle_make(const char *directory, hy_steer **out, hy_steer_error *error) {
-  if (strlen(directory) >= PATH_MAX)
-    return steer_fail(error, -ENAMETOOLONG, "the path of the pin directory is too long");
+/* A new handle for directory; NULL, with *err set. */
+static hy_steer *handle_make(const char *directory, int *err, hy_steer_error *error) {
+  size_t length = strlen(directory);
+  if (length >= PATH_MAX) {
+    *err = steer_fail(error, -ENAMETOOLONG, "the path of the pin directory is too long");
+    return NULL;
+  }
   hy_steer *steer = malloc(sizeof(*steer));
-  if (!steer)
-    return steer_fail(error, -ENOMEM, "out of memory");
+  if (!steer) {
+    *err = steer_fail(error, -ENOMEM, "out of memory");
+    return NULL;
+  }
   steer_init(steer);
-  memcpy(steer->directory, directory, strlen(directory) + 1);
-  *out = steer;
-  return 0;
+  memcpy(steer->directory, directory, length + 1);
+  return steer;
 }
 
 int hy_steer_attach(uint32_t ifindex, const char *object, int mode, const char *directory, hy_steer **out,
                     hy_steer_error *error) {
   if (mode < HY_XDP_AUTO || mode > HY_XDP_GENERIC)
     return steer_fail(error, -EINVAL, "there is no XDP mode %d", mode);
-  hy_steer *steer;
-  int err = handle_make(directory, &steer, error);
-  if (err)
+  int err = 0;
+  hy_steer *steer = handle_make(directory, &err, error);
+  if (!steer)
     return err;
   err = meta_fill(&steer->meta, ifindex, mode, error);
   if (err)
@@ -268,9 +272,9 @@ static int open_pins(hy_steer *steer, hy_steer_error *error) {
 }
 
 int hy_steer_open(const char *directory, hy_steer **out, hy_steer_error *error) {
-  hy_steer *steer;
-  int err = handle_make(directory, &steer, error);
-  if (err)
+  int err = 0;
+  hy_steer *steer = handle_make(directory, &err, error);
+  if (!steer)
     return err;
   struct stat st;
   if (lstat(directory, &st) != 0)
