@@ -65,5 +65,7 @@ struct hy_device {
 /* For backends: the shard's arena, and joining it. -ENOSPC: 16 devices already. */
 struct arena *shard_arena(hy_shard *shard);
 int shard_add_device(hy_shard *shard, struct hy_device *dev);
+/* The device with this index; NULL: there is none. */
+struct hy_device *shard_device(const hy_shard *shard, uint32_t index);
 
 #endif
