@@ -41,7 +41,9 @@ from hybrid.cli.signals import Interruption
 __all__ = ["COMMANDS", "app", "main"]
 
 # name: module. In the order of `hybrid --help`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "lab": "hybrid.cli.commands.lab",
+}
 
 
 def _build() -> typer.Typer:
