@@ -43,6 +43,7 @@ __all__ = ["COMMANDS", "app", "main"]
 # name: module. In the order of `hybrid --help`.
 COMMANDS: dict[str, str] = {
     "bench": "hybrid.cli.commands.bench",
+    "lab": "hybrid.cli.commands.lab",
 }
 
 
