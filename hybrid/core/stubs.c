@@ -128,21 +128,19 @@ STUB int hy_shard_set_host(hy_shard *shard, const hy_host *host) {
 STUB int hy_shard_set_notice_fd(hy_shard *shard, int fd) {
   return -ENOSYS;
 }
-STUB int hy_memory_attach(hy_shard *a, uint32_t ifindex_a, hy_shard *b, uint32_t ifindex_b) {
-  return -ENOSYS;
-}
 STUB int hy_afxdp_attach(hy_shard *shard, const hy_afxdp_config *config, hy_afxdp_obtained *obtained) {
   return -ENOSYS;
 }
-STUB int hy_wire_attach(hy_shard *shard, uint32_t ifindex, uint32_t *port) {
-  return -ENOSYS;
-}
-STUB int hy_wire_inject(hy_shard *shard, uint32_t port, const void *frame, size_t len_bytes) {
-  return -ENOSYS;
-}
-STUB int hy_wire_collect(hy_shard *shard, uint32_t port, void *frame, size_t capacity_bytes) {
-  return -ENOSYS;
-}
 STUB uint64_t hy_next_deadline(const hy_shard *shard) {
+  return 0;
+}
+#include "core/device.h"
+STUB struct arena *shard_arena(hy_shard *shard) {
+  return 0;
+}
+STUB int shard_add_device(hy_shard *shard, struct hy_device *dev) {
+  return -ENOSYS;
+}
+STUB struct hy_device *shard_device(const hy_shard *shard, uint32_t index) {
   return 0;
 }
