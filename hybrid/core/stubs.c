@@ -2,12 +2,6 @@
 #include "core/hybrid.h"
 #include <errno.h>
 #define STUB __attribute__((weak))
-STUB int hy_addr_parse(const char *text, hy_addr *out) {
-  return -ENOSYS;
-}
-STUB const char *hy_addr_format(const hy_addr *addr, char *text) {
-  return 0;
-}
 STUB void hy_config_default(hy_config *config) {}
 STUB int hy_shard_open(const hy_config *config, hy_shard **out) {
   return -ENOSYS;
@@ -94,9 +88,6 @@ STUB int hy_wait(hy_shard *shard, hy_qt qt, hy_event *event, int64_t timeout_ns)
 }
 STUB int hy_poll(hy_shard *shard) {
   return -ENOSYS;
-}
-STUB const char *hy_strerror(int error) {
-  return 0;
 }
 STUB unsigned hy_stat_count(void) {
   return 0;
