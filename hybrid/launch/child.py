@@ -87,9 +87,13 @@ def start(
             f"{command[0]!r} may not be run{f' as {user}' if user else ''}", "check its permissions: ls -l"
         ) from None
     except subprocess.SubprocessError:
-        raise PrivilegeError(f"{command[0]!r} could not be started with fewer privileges", "run it as root") from None
+        raise PrivilegeError(
+            f"{command[0]!r} could not be started with fewer privileges", "run it as root"
+        ) from None
     except OSError as error:
-        raise HybridError(f"{command[0]!r} could not be started: {error.strerror}", None, errno=error.errno) from None
+        raise HybridError(
+            f"{command[0]!r} could not be started: {error.strerror}", None, errno=error.errno
+        ) from None
 
 
 def _account(user: str | None) -> pwd.struct_passwd | None:

@@ -141,7 +141,9 @@ class _Run:
             if self.signals in ready:
                 self._on_signals()
             if self.kill_at is not None and time.monotonic() >= self.kill_at:
-                self.launch.warn(f"the program (pid {self.process.pid}) did not end in {GRACE_S:.0f} s: killed")
+                self.launch.warn(
+                    f"the program (pid {self.process.pid}) did not end in {GRACE_S:.0f} s: killed"
+                )
                 self.process.kill()
                 self.kill_at = None
             if self.pidfd in ready:
