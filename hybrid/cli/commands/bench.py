@@ -65,11 +65,11 @@ def _finish(ctx: typer.Context, result: Result, plot: Path | None) -> None:
 @app.command()
 def stack(
     ctx: typer.Context,
-    rounds: Rounds = 10,
+    rounds: Rounds = 100,
     batches: Annotated[
         int,
         typer.Option("--batches", min=1, max=100_000, help="Samples a round, each the mean of 64 segments."),
-    ] = 1000,
+    ] = 100,
     core: Annotated[
         int | None, typer.Option("--core", min=0, max=1023, help="Where to run; by default the last core.")
     ] = None,
