@@ -101,18 +101,6 @@ STUB const char *hy_stat_help(unsigned index) {
 STUB uint64_t hy_stat(const hy_shard *shard, unsigned index) {
   return 0;
 }
-STUB int hy_host_create(hy_host **out) {
-  return -ENOSYS;
-}
-STUB int hy_host_fd(const hy_host *host) {
-  return -ENOSYS;
-}
-STUB void hy_host_close(hy_host *host) {}
-STUB int hy_host_update(hy_host *host, const hy_host_link *links, unsigned nlinks, const hy_host_addr *addrs,
-                        unsigned naddrs, const hy_host_route *routes, unsigned nroutes,
-                        const hy_host_neigh *neighs, unsigned nneighs) {
-  return -ENOSYS;
-}
 STUB int hy_shard_set_host(hy_shard *shard, const hy_host *host) {
   return -ENOSYS;
 }
