@@ -26,6 +26,7 @@ struct hy_device_stats {
   uint64_t tx_full;      /* bursts that were cut short by a full transmit ring */
   uint64_t tx_invalid;   /* descriptors that the kernel refused */
   uint64_t kicks;        /* system calls made to make the device move */
+  uint64_t tx_errors;    /* of these, refused for good: the interface is down or gone */
 };
 
 struct hy_device_ops {
