@@ -198,8 +198,9 @@ HY_API int hy_accept(hy_shard *shard, hy_qd qd, hy_qt *qt);
 HY_API int hy_connect(hy_shard *shard, hy_qd qd, const hy_addr *peer, hy_qt *qt);
 /*
  * Sends the sga's bytes. Completes when the peer has acknowledged all of them.
- * With qt NULL there is no completion: the call takes over the application's
- * references (also where it fails) and an error shows at the next pop.
+ * With qt NULL there is no completion: on success the application's references
+ * have passed to the library, and an error shows at the next pop. Where the call
+ * fails the sga stays the application's, to be pushed again or freed.
  * -EAGAIN: config.sndbuf_bytes are queued (see hy_drain); -EPIPE: shut down or
  * reset; -ENOTCONN.
  */
@@ -397,7 +398,7 @@ HY_API int hy_wire_inject(hy_shard *shard, uint32_t port, const void *frame, siz
 /* Copies the next frame out; its length, 0 for none, -EMSGSIZE if capacity is too small (frame kept). */
 HY_API int hy_wire_collect(hy_shard *shard, uint32_t port, void *frame, size_t capacity_bytes);
 /* When the stack next wants to be polled though nothing arrives; UINT64_MAX: never. */
-HY_API uint64_t hy_next_deadline(const hy_shard *shard);
+HY_API uint64_t hy_next_deadline(hy_shard *shard);
 
 #ifndef HY_CDEF
 #ifdef __cplusplus
