@@ -31,9 +31,8 @@ class Desired:
     @property
     def outgoing(self) -> tuple[PortRange, ...]:
         """Ranges of local ports whose frames are steered: the program's outgoing connections use them."""
-        return tuple(
-            sorted({rule.ports for rule in self.rules if _is_range(rule) and rule.ports is not None})
-        )
+        found = {rule.ports for rule in self.rules if rule.to is Target.AFXDP and rule.ports is not None}
+        return tuple(sorted((low, high) for low, high in found if low < high))
 
 
 def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
