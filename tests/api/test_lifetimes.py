@@ -183,7 +183,7 @@ def test_the_host_table_may_go_before_the_shards_that_follow_it(two: Two) -> Non
 
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_either_end_of_a_link_may_be_closed_first(two: Two, first: str) -> None:
-    near, far = two.connected()
+    near, _far = two.connected()
     near.send(b"in flight")
     getattr(two, first).close()
     two.run(20)
@@ -217,6 +217,6 @@ def test_a_second_thread_is_turned_away_while_one_waits() -> None:
 
 
 def test_a_token_of_another_shard_is_refused(two: Two) -> None:
-    near, far = two.connected()
+    near, _far = two.connected()
     with pytest.raises(ValueError, match="another shard"):
         two.b.wait(near.pop(), 0)

@@ -29,7 +29,7 @@ def test_what_one_end_sends_the_other_receives(two: Two, ip: str) -> None:
 
 
 def test_a_push_completes_when_the_peer_has_acknowledged_it(two: Two) -> None:
-    near, far = two.connected()
+    near, _far = two.connected()
     token = near.push(b"x" * 1000)
     with pytest.raises(hybrid.TimedOutError):
         token.wait(0)
@@ -82,7 +82,7 @@ def test_an_abort_reaches_the_peer_as_a_reset(two: Two) -> None:
 
 
 def test_closing_a_queue_cancels_what_it_was_doing(two: Two) -> None:
-    near, far = two.connected()
+    near, _far = two.connected()
     pop = near.pop()
     near.close()
     assert isinstance(two.wait(pop).error, hybrid.CancelledError)
@@ -92,7 +92,7 @@ def test_closing_a_queue_cancels_what_it_was_doing(two: Two) -> None:
 
 
 def test_a_cancelled_operation_says_so_and_cannot_be_cancelled_twice(two: Two) -> None:
-    near, far = two.connected()
+    near, _far = two.connected()
     pop = near.pop()
     assert pop.cancel()
     assert isinstance(pop.wait(0).error, hybrid.CancelledError)
@@ -102,7 +102,7 @@ def test_a_cancelled_operation_says_so_and_cannot_be_cancelled_twice(two: Two) -
 
 
 def test_many_completions_come_from_one_wait(two: Two) -> None:
-    near, far = two.connected()
+    near, _far = two.connected()
     tokens = {near.push(bytes([n])) for n in range(10)}
     two.run(100)
     events = two.a.wait_any(64, 0)

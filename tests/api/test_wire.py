@@ -52,10 +52,13 @@ def test_a_connection_is_answered_and_the_stack_says_when_it_wants_to_run_next(w
         (answer,) = exchange(wired, 2, syn / TCP(sport=1234, dport=80, flags="S", seq=7))
         assert answer[TCP].flags == "SA"
         assert answer[TCP].ack == 8
-        deadline = shard.next_deadline_ns
-        assert deadline is not None
-        (again,) = exchange(wired, deadline + 1)
-        assert again[TCP].flags == "SA"
+        again: list[Ether] = []
+        while not again:
+            deadline = shard.next_deadline_ns
+            assert deadline is not None
+            assert deadline < 4_000_000_000
+            again = exchange(wired, deadline)
+        assert again[0][TCP].flags == "SA"
 
 
 def test_a_frame_that_does_not_fit_is_refused(wired) -> None:
