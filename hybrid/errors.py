@@ -131,7 +131,7 @@ def from_errno(result: int, operation: str, remedy: str | None = None) -> Hybrid
     """
     number = abs(result)
     kind = _BY_ERRNO.get(number, HybridError)
-    if remedy is None and kind is PrivilegeError and os.geteuid() != 0:
-        remedy = "run it as root: sudo"
+    if remedy is None and kind is PrivilegeError:
+        remedy = "run it with sudo" if os.geteuid() != 0 else "hybrid doctor says which capability is missing"
     reason = os.strerror(number)
     return kind(f"cannot {operation}: {reason[:1].lower()}{reason[1:]}", remedy, errno=number)

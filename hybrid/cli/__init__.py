@@ -41,7 +41,10 @@ from hybrid.cli.signals import Interruption
 __all__ = ["COMMANDS", "app", "main"]
 
 # name: module. In the order of `hybrid --help`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "bench": "hybrid.cli.commands.bench",
+    "lab": "hybrid.cli.commands.lab",
+}
 
 
 def _build() -> typer.Typer:

@@ -2,12 +2,6 @@
 #include "core/hybrid.h"
 #include <errno.h>
 #define STUB __attribute__((weak))
-STUB int hy_addr_parse(const char *text, hy_addr *out) {
-  return -ENOSYS;
-}
-STUB const char *hy_addr_format(const hy_addr *addr, char *text) {
-  return 0;
-}
 STUB void hy_config_default(hy_config *config) {}
 STUB int hy_shard_open(const hy_config *config, hy_shard **out) {
   return -ENOSYS;
@@ -95,9 +89,6 @@ STUB int hy_wait(hy_shard *shard, hy_qt qt, hy_event *event, int64_t timeout_ns)
 STUB int hy_poll(hy_shard *shard) {
   return -ENOSYS;
 }
-STUB const char *hy_strerror(int error) {
-  return 0;
-}
 STUB unsigned hy_stat_count(void) {
   return 0;
 }
@@ -128,21 +119,19 @@ STUB int hy_shard_set_host(hy_shard *shard, const hy_host *host) {
 STUB int hy_shard_set_notice_fd(hy_shard *shard, int fd) {
   return -ENOSYS;
 }
-STUB int hy_memory_attach(hy_shard *a, uint32_t ifindex_a, hy_shard *b, uint32_t ifindex_b) {
-  return -ENOSYS;
-}
 STUB int hy_afxdp_attach(hy_shard *shard, const hy_afxdp_config *config, hy_afxdp_obtained *obtained) {
   return -ENOSYS;
 }
-STUB int hy_wire_attach(hy_shard *shard, uint32_t ifindex, uint32_t *port) {
-  return -ENOSYS;
-}
-STUB int hy_wire_inject(hy_shard *shard, uint32_t port, const void *frame, size_t len_bytes) {
-  return -ENOSYS;
-}
-STUB int hy_wire_collect(hy_shard *shard, uint32_t port, void *frame, size_t capacity_bytes) {
-  return -ENOSYS;
-}
 STUB uint64_t hy_next_deadline(const hy_shard *shard) {
+  return 0;
+}
+#include "core/device.h"
+STUB struct arena *shard_arena(hy_shard *shard) {
+  return 0;
+}
+STUB int shard_add_device(hy_shard *shard, struct hy_device *dev) {
+  return -ENOSYS;
+}
+STUB struct hy_device *shard_device(const hy_shard *shard, uint32_t index) {
   return 0;
 }

@@ -19,7 +19,6 @@ V = TypeVar("V")
 
 RETRY_S = 1.0
 FAILED_S = 3.0
-CONFIRM_S = 5.0
 RATE_PER_S = 64.0
 BURST = 64.0
 PENDING_MAX = 1024
@@ -30,7 +29,7 @@ class Resolver:
     """Neighbours reported missing, those that failed, and those in use that want confirming."""
 
     def __init__(self) -> None:
-        self._queue: OrderedDict[Key, None] = OrderedDict()
+        self._queue: OrderedDict[Key, float] = OrderedDict()  # and not before when
         self._asked: OrderedDict[Key, float] = OrderedDict()
         self._failed: OrderedDict[Key, float] = OrderedDict()
         self._in_use: OrderedDict[Key, None] = OrderedDict()
@@ -49,8 +48,8 @@ class Resolver:
         _touch(self._in_use, key, None, IN_USE_MAX)
         if now < self._failed.get(key, now):
             self.refused += 1
-        else:
-            self._want(key, now, RETRY_S)
+        elif now - self._asked.get(key, -RETRY_S) >= RETRY_S:
+            self._want(key, now)
 
     def changed(self, neighbour: KernelNeighbour, gateways: Collection[Key], now: float) -> None:
         """The kernel reports a neighbour's state."""
@@ -63,34 +62,33 @@ class Resolver:
             self._failed.pop(key, None)
         if neighbour.state & NUD_STALE and (key in self._in_use or key in gateways):
             # The kernel sends nothing there itself, so nothing else would ever confirm it.
-            self._want(key, now, CONFIRM_S)
+            self._want(key, max(now, self._asked.get(key, now - RETRY_S) + RETRY_S))
 
-    def _want(self, key: Key, now: float, apart_s: float) -> None:
-        if now - self._asked.get(key, -apart_s) < apart_s:
+    def _want(self, key: Key, at: float) -> None:
+        if key in self._queue:
             return
-        if len(self._queue) >= PENDING_MAX and key not in self._queue:
+        if len(self._queue) >= PENDING_MAX:
             self.refused += 1
             return
-        self._queue[key] = None
+        self._queue[key] = at
 
     def requests(self, now: float) -> list[Key]:
         """What to ask the kernel for at this moment."""
         if self._filled_at is not None:
             self._tokens = min(BURST, self._tokens + (now - self._filled_at) * RATE_PER_S)
         self._filled_at = now
-        due = []
-        while self._queue and self._tokens >= 1:
-            key, _ = self._queue.popitem(last=False)
+        due = [key for key, at in self._queue.items() if at <= now][: int(self._tokens)]
+        for key in due:
+            del self._queue[key]
             _touch(self._asked, key, now, PENDING_MAX)
             self._tokens -= 1
-            due.append(key)
         return due
 
     def next_deadline(self, now: float) -> float | None:
         """When :meth:`requests` has something again; ``None``: not before something happens."""
         if not self._queue:
             return None
-        return now + max(0.0, (1 - self._tokens) / RATE_PER_S)
+        return max(min(self._queue.values()), now + max(0.0, (1 - self._tokens) / RATE_PER_S))
 
 
 def _touch(memory: OrderedDict[Key, V], key: Key, value: V, limit: int) -> None:

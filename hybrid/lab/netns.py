@@ -7,22 +7,42 @@ inside from a thread of its own, so that the caller never moves and a child it s
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import select
+import signal
+import socket
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from hybrid.errors import HybridError, from_errno
 
-__all__ = ["RUN_DIR", "create", "enter", "exists", "identity", "path_of", "processes_in", "remove", "run_in"]
+__all__ = [
+    "RUN_DIR",
+    "cookie_of",
+    "create",
+    "end_processes",
+    "enter",
+    "exists",
+    "is_namespace",
+    "own_cookie",
+    "path_of",
+    "processes_in",
+    "remove",
+    "run_in",
+]
 
 RUN_DIR = Path("/run/netns")
 
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000
 _MNT_DETACH = 2
+_SO_NETNS_COOKIE = 71
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [
@@ -45,25 +65,32 @@ def path_of(name: str) -> Path:
     return RUN_DIR / name
 
 
-def identity(name: str) -> tuple[int, int] | None:
-    """Device and inode of the namespace, which no other one has while it lives; None: there is none."""
-    try:
-        found = os.stat(path_of(name))
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def exists(name: str) -> bool:
     """True if the name is taken, by a namespace or by a file that was to become one."""
     return path_of(name).exists()
 
 
 def is_namespace(name: str) -> bool:
-    """False for the plain file that a half-made namespace leaves."""
-    found = identity(name)
-    # A plain file lives on the file system of /run, a namespace on nsfs.
-    return found is not None and found[0] == os.stat("/proc/self/ns/net").st_dev
+    """False for the plain file that a half-made namespace leaves, and where there is nothing."""
+    try:
+        # A plain file lives on the file system of /run, a namespace on nsfs.
+        return path_of(name).stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
+    except FileNotFoundError:
+        return False
+
+
+def own_cookie() -> int:
+    """The number of the calling thread's namespace; no other gets the same one until the next boot."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
+        except OSError as error:
+            raise from_errno(error.errno or 0, "tell network namespaces apart (Linux 5.14 can)") from None
+
+
+def cookie_of(name: str) -> int | None:
+    """The number of the namespace of this name; None: there is none."""
+    return run_in(name, own_cookie) if is_namespace(name) else None
 
 
 def enter(name: str) -> None:
@@ -86,17 +113,26 @@ def enter(name: str) -> None:
 
 def run_in(name: str, function: Callable[[], T]) -> T:
     """What ``function`` returns or raises, run inside the namespace; the caller stays where it is."""
+
+    def inside() -> T:
+        enter(name)
+        return function()
+
+    return _in_thread(inside, f"netns {name}")
+
+
+def _in_thread(function: Callable[[], T], name: str) -> T:
+    """Runs a function in a thread that ends with it, and with it whatever namespace it had entered."""
     result: list[T] = []
     failure: list[BaseException] = []
 
-    def inside() -> None:
+    def body() -> None:
         try:
-            enter(name)
             result.append(function())
         except BaseException as error:
             failure.append(error)
 
-    thread = threading.Thread(target=inside, name=f"netns {name}")
+    thread = threading.Thread(target=body, name=name)
     thread.start()
     thread.join()
     if failure:
@@ -104,36 +140,34 @@ def run_in(name: str, function: Callable[[], T]) -> T:
     return result[0]
 
 
-def create(name: str) -> tuple[int, int]:
-    """Makes a namespace and keeps it under its name. Returns its identity.
+def create(name: str, announce: Callable[[int], None] = lambda cookie: None) -> int:
+    """Makes a namespace, keeps it under its name, and returns its cookie.
 
-    The name's file exists a moment before the namespace is mounted on it: a crash in between
-    leaves a plain file, for which ``is_namespace`` is false.
+    ``announce`` is told the cookie before anything is visible, so that its maker can be known
+    whatever happens in between. The name's file exists a moment before the namespace is mounted on
+    it: a crash there leaves a plain file, for which ``is_namespace`` is false.
     """
     path = path_of(name)
+    what = f"create the network namespace {name}"
     _prepare_run_dir()
-    try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
-    except OSError as error:
-        raise from_errno(error.errno or 0, f"create the network namespace {name}") from None
-    failure: list[HybridError] = []
 
-    def make() -> None:
+    def make() -> int:
         failed = _call("unshare", _CLONE_NEWNET)
-        if not failed:
-            failed = _call("mount", b"/proc/thread-self/ns/net", os.fsencode(path), None, _MS_BIND, None)
         if failed:
-            failure.append(from_errno(failed, f"create the network namespace {name}"))
+            raise from_errno(failed, what)
+        cookie = own_cookie()
+        announce(cookie)
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+        except OSError as error:
+            raise from_errno(error.errno or 0, what) from None
+        failed = _call("mount", b"/proc/thread-self/ns/net", os.fsencode(path), None, _MS_BIND, None)
+        if failed:
+            path.unlink(missing_ok=True)
+            raise from_errno(failed, what)
+        return cookie
 
-    thread = threading.Thread(target=make, name=f"new netns {name}")
-    thread.start()
-    thread.join()
-    if failure:
-        path.unlink(missing_ok=True)
-        raise failure[0]
-    made = identity(name)
-    assert made is not None, "it was mounted just now"
-    return made
+    return _in_thread(make, f"new netns {name}")
 
 
 def remove(name: str) -> None:
@@ -147,19 +181,54 @@ def remove(name: str) -> None:
 
 
 def processes_in(name: str) -> list[tuple[int, str]]:
-    """Processes (pid, command) that live in the namespace, as far as this user may see."""
-    wanted = identity(name)
+    """Processes (pid, command) that live in the namespace, but for this one, as far as we may see."""
+    if not is_namespace(name):
+        return []
     found: list[tuple[int, str]] = []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            there = os.stat(entry / "ns/net")
-            if (there.st_dev, there.st_ino) == wanted:
+            if (entry / "ns/net").samefile(path_of(name)):
                 found.append((int(entry.name), (entry / "comm").read_text().strip()))
         except OSError:
             continue  # gone meanwhile, or not ours to look at
     return sorted(found)
+
+
+def end_processes(name: str, patience_s: float = 2.0) -> list[tuple[int, str]]:
+    """Ends the processes that live in the namespace: SIGTERM, and SIGKILL after ``patience_s``.
+
+    Each is held by a pidfd and looked at again before it is signalled, so that a number that has
+    passed on to somebody else is never hit. Returns those that were told to end.
+    """
+    found = processes_in(name)
+    held: dict[int, int] = {}
+    try:
+        for pid, _ in found:
+            with contextlib.suppress(OSError):
+                held[pid] = os.pidfd_open(pid)
+        still = {pid for pid, _ in processes_in(name)}
+        ends = [held[pid] for pid in held if pid in still]
+        for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, patience_s)):
+            for fd in ends:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, number)
+            ends = _wait_for(ends, wait_s)
+    finally:
+        for fd in held.values():
+            os.close(fd)
+    return found
+
+
+def _wait_for(pidfds: list[int], wait_s: float) -> list[int]:
+    """Waits until the processes have ended; returns those that have not in time."""
+    left = list(pidfds)
+    deadline = time.monotonic() + wait_s
+    while left and (remaining := deadline - time.monotonic()) > 0:
+        ready, _, _ = select.select(left, [], [], remaining)
+        left = [fd for fd in left if fd not in ready]
+    return left
 
 
 def _prepare_run_dir() -> None:

@@ -21,7 +21,9 @@ class Pair:
     there: str
 
     def ip(self, where: str, command: str) -> str:
-        done = subprocess.run(["ip", "-n", where, *command.split()], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["ip", "-n", where, *command.split()], capture_output=True, text=True, check=True
+        )
         return done.stdout
 
 
