@@ -42,6 +42,7 @@ def draw(result: Result, path: Path) -> None:
     """One panel per case, one curve per subject; time on a logarithmic axis."""
     check(path)
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     cases: dict[str, list[Samples]] = {}
     for samples in result.samples:
@@ -54,6 +55,9 @@ def draw(result: Result, path: Path) -> None:
             xs, ys = cdf(samples.ordered)
             axes.step(xs, ys, where="post", label=f"{samples.subject} (p50 {samples.row().p50:g})")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         # The far tail is told by p999 in the table; here it would squeeze what tells the subjects apart.
         shown = [s.row() for s in curves]
         axes.set_xlim(min(s.ordered[0] for s in curves) * 0.95, max(r.p999 for r in shown) * 1.05 or None)

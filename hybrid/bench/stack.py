@@ -51,11 +51,14 @@ CASES = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``batches`` samples a round, each the mean of 64 segments."""
+    """``batches`` samples a round, each the mean of 64 segments.
 
-    rounds: int = 10
-    batches: int = 1000
-    warmup: int = 200
+    Rounds are short (milliseconds), so that a slow spell of the machine falls on every subject alike.
+    """
+
+    rounds: int = 100
+    batches: int = 100
+    warmup: int = 20
     core: int | None = None
     instructions: bool = False
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
@@ -43,13 +44,18 @@ class Program:
     """A long-lived benchmark program and the conversation with it (``bench.h``).
 
     A context manager: the program is ended and waited for on the way out, whatever happened.
+    ``popen`` starts it somewhere else: in a lab's namespace, say.
     """
 
     def __init__(
-        self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout_s: float = 60.0
+        self,
+        command: Sequence[str | Path],
+        *,
+        popen: Callable[..., subprocess.Popen[str]] = subprocess.Popen,
+        timeout_s: float = 60.0,
     ) -> None:
         self._command = [str(part) for part in command]
-        self._env = None if env is None else dict(env)
+        self._popen = popen
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[str] | None = None
 
@@ -61,13 +67,14 @@ class Program:
 
     def __enter__(self) -> Self:
         try:
-            self._process = subprocess.Popen(
+            # A session of its own: Ctrl-C reaches us alone, and we end it in order.
+            self._process = self._popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                env=self._env,
+                start_new_session=True,
             )
         except OSError as error:
             raise HybridError(
@@ -96,7 +103,8 @@ class Program:
             process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):  # what it no longer reads
+                    stream.close()
 
     def round(self, count: int, warmup: int) -> dict[str, Any]:
         """One turn of ``count`` samples after ``warmup`` that are thrown away; the program's answer."""
@@ -112,14 +120,14 @@ class Program:
     def _answer(self) -> dict[str, Any]:
         assert self._process is not None and self._process.stdout is not None
         out: IO[str] = self._process.stdout
-        # One line per answer and nothing else on stdout: there is never half a line buffered here.
+        # Each answer is one line, written whole and at once: its start is soon followed by its end.
         if not select.select([out], [], [], self._timeout_s)[0]:
             raise HybridError(
                 f"{Path(self._command[0]).name} gave no answer for {self._timeout_s:.0f} s",
                 remedy="is another process using its core? try again, or choose another core",
             )
         line = out.readline()
-        if not line:
+        if not line.endswith("\n"):
             raise self._failure()
         answer: dict[str, Any] = json.loads(line)
         return answer

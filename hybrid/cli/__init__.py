@@ -42,8 +42,8 @@ __all__ = ["COMMANDS", "app", "main"]
 
 # name: module. In the order of `hybrid --help`.
 COMMANDS: dict[str, str] = {
-    "bench": "hybrid.cli.commands.bench",
     "lab": "hybrid.cli.commands.lab",
+    "bench": "hybrid.cli.commands.bench",
 }
 
 

@@ -16,7 +16,7 @@ int hy_clock_set(hy_shard *shard, uint64_t now_ns) {
   return 0;
 }
 
-uint64_t hy_next_deadline(const hy_shard *shard) {
+uint64_t hy_next_deadline(hy_shard *shard) {
   if (stack_wants_output(&shard->stack) || !readyset_empty(&shard->tokens.ready))
     return shard->stack.now;
   return stack_next_deadline(&shard->stack);

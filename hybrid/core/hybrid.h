@@ -398,7 +398,7 @@ HY_API int hy_wire_inject(hy_shard *shard, uint32_t port, const void *frame, siz
 /* Copies the next frame out; its length, 0 for none, -EMSGSIZE if capacity is too small (frame kept). */
 HY_API int hy_wire_collect(hy_shard *shard, uint32_t port, void *frame, size_t capacity_bytes);
 /* When the stack next wants to be polled though nothing arrives; UINT64_MAX: never. */
-HY_API uint64_t hy_next_deadline(const hy_shard *shard);
+HY_API uint64_t hy_next_deadline(hy_shard *shard);
 
 #ifndef HY_CDEF
 #ifdef __cplusplus

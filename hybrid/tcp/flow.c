@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int flow_table_init(struct flow_table *t, uint32_t flows, const uint64_t secret[4]) {
+int flow_table_init(struct flow_table *t, uint32_t flows, const uint64_t secret[6]) {
   uint32_t size = 64;
   while (size < flows * 2)
     size *= 2;

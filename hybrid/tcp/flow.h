@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/rng.h"
+
 /* Seen from this host. Addresses are IPv4-mapped where they are IPv4; ports in host byte order. */
 struct flow_key {
   uint8_t remote[16];
@@ -36,26 +38,17 @@ struct flow_table {
   uint32_t mask;
   uint32_t count;
   uint32_t limit; /* entries it takes: half its size */
-  uint64_t secret[4];
+  uint64_t secret[6];
 };
 
 /* Room for `flows`; -ENOMEM. */
-int flow_table_init(struct flow_table *t, uint32_t flows, const uint64_t secret[4]);
+int flow_table_init(struct flow_table *t, uint32_t flows, const uint64_t secret[6]);
 void flow_table_fini(struct flow_table *t);
 
-static inline uint64_t flow_mix(uint64_t a, uint64_t b) {
-  unsigned __int128 product = (unsigned __int128)a * b;
-  return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static inline uint32_t flow_hash(const struct flow_table *t, const struct flow_key *key) {
-  uint64_t w[4];
-  uint32_t ports;
-  memcpy(w, key, 32);
-  memcpy(&ports, &key->remote_port, 4);
-  uint64_t h = flow_mix(w[0] ^ w[2] ^ t->secret[0], w[1] ^ t->secret[1]);
-  h = flow_mix(h ^ w[3] ^ t->secret[2], ports ^ t->secret[3]);
-  return (uint32_t)(h ^ (h >> 32));
+static inline uint32_t flow_key_hash(const struct flow_table *t, const struct flow_key *key) {
+  uint64_t words[5] = {0};
+  memcpy(words, key, sizeof *key);
+  return (uint32_t)flow_hash(t->secret, words);
 }
 
 static inline bool flow_key_equal(const struct flow_key *a, const struct flow_key *b) {

@@ -14,7 +14,7 @@ void sga_drop(struct stack *st, const hy_sga *sga) {
 }
 
 static bool tuple_taken(struct stack *st, const struct flow_key *key) {
-  uint32_t hash = flow_hash(&st->flows, key);
+  uint32_t hash = flow_key_hash(&st->flows, key);
   for (uint32_t i = hash & st->flows.mask; st->flows.entries[i].conn != FLOW_NONE;
        i = (i + 1) & st->flows.mask)
     if (st->flows.entries[i].hash == hash &&

@@ -119,7 +119,7 @@ void stack_input(struct stack *st, uint8_t link, const uint32_t *frames, unsigne
       const uint8_t *h = frame_base(st->arena, p->frame) + p->l4_off;
       p->key.remote_port = load16(h);
       p->key.local_port = load16(h + 2);
-      p->hash = flow_hash(&st->flows, &p->key);
+      p->hash = flow_key_hash(&st->flows, &p->key);
       flow_prefetch(&st->flows, p->hash);
     }
     parsed++;
@@ -165,7 +165,7 @@ void stack_output(struct stack *st) {
   st->out_cursor = left == UINT32_MAX ? 0 : left;
 }
 
-uint64_t stack_next_deadline(const struct stack *st) {
+uint64_t stack_next_deadline(struct stack *st) {
   uint64_t timer = wheel_next(&st->wheel), neigh = neigh_deadline(st);
   return timer < neigh ? timer : neigh;
 }

@@ -155,7 +155,7 @@ static inline bool stack_wants_output(const struct stack *st) {
   return !readyset_empty(&st->out);
 }
 /* When stack_tick wants to be called although nothing happens. */
-uint64_t stack_next_deadline(const struct stack *st);
+uint64_t stack_next_deadline(struct stack *st);
 
 /* ---- between the files of the stack -------------------------------------- */
 

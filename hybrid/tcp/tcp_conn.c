@@ -6,7 +6,7 @@
 #include "tcp/tcp.h"
 
 int tcp_init(struct stack *st, const hy_config *limits) {
-  uint64_t secret[4];
+  uint64_t secret[6];
   rng_fill(&st->rng, secret, sizeof secret);
   rng_fill(&st->rng, st->isn_key, sizeof st->isn_key);
   rng_fill(&st->rng, st->port_secret, sizeof st->port_secret);
@@ -106,7 +106,7 @@ struct tcp_conn *conn_new(struct stack *st, const struct flow_key *key, bool is4
     return NULL;
   uint32_t index = st->conn_free;
   struct tcp_conn *c = &st->conns[index];
-  uint32_t hash = flow_hash(&st->flows, key);
+  uint32_t hash = flow_key_hash(&st->flows, key);
   if (!flow_insert(&st->flows, hash, index))
     return NULL;
   st->conn_free = c->next;

@@ -106,7 +106,8 @@ bool tcp_send_control(struct stack *st, struct tcp_conn *c, uint8_t flags, uint3
  */
 static bool leaves_in_place(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
   const struct frame *f = frame_meta(st->arena, node->frame);
-  uint32_t headers = ETH_LEN + c->vlan_len + (c->flags & CONN_IP4 ? IP4_LEN : IP6_LEN) + TCP_LEN + 40;
+  uint32_t ip = c->flags & CONN_IP4 ? IP4_LEN : IP6_LEN;
+  uint32_t headers = ETH_LEN + c->vlan_len + ip + TCP_LEN + 40;
   return f->head == node->off && node->off >= headers && !(f->flags & FRAME_IN_DEVICE) && node->len <= c->mss;
 }
 

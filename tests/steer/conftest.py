@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from steer_lab import Veth, compile_bpf, inside
 
 from hybrid.bpf import Steering, ensure_bpffs
 from hybrid.bpf.bpffs import netns_inode
 from hybrid.bpf.pins import attached
+
+from .lab import Veth, compile_bpf, inside
 
 SOURCES = Path(__file__).parents[2] / "hybrid" / "bpf"
 

@@ -16,15 +16,19 @@ from scapy.layers.inet6 import (
 from scapy.layers.ipsec import AH, ESP
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
-from steer_reference import DROP, PASS
 
 from hybrid.bpf import Steering
 from hybrid.policy.rule import Rule, Target
 
+from .reference import DROP, PASS
+
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 V4, V6 = IP(src="10.0.0.1", dst="10.0.0.2"), IPv6(src="fd00::1", dst="fd00::2")
 SEGMENT, DATAGRAM = TCP(dport=6379) / Raw(b"x" * 32), UDP(dport=6379) / Raw(b"x" * 32)
-HOP, DEST = IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]), IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)])
+HOP, DEST = (
+    IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 4)]),
+    IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]),
+)
 LONG_DEST = IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 250), PadN(optdata=b"\0" * 248)])
 ROUTE = IPv6ExtHdrRouting(addresses=["fd00::9"], segleft=0)
 
@@ -47,7 +51,8 @@ DECIDED: dict[str, Packet] = {
     "two tags, 802.1ad outside": Dot1AD(vlan=7) / Dot1Q(vlan=8) / V4 / SEGMENT,
     "two 802.1Q tags before IPv6": Dot1Q(vlan=7) / Dot1Q(vlan=8) / V6 / SEGMENT,
     "IPv4 with one word of options": IP(src="10.0.0.1", options=[IPOption_NOP()] * 4) / SEGMENT,
-    "IPv4 with all 40 bytes of options": IP(options=[IPOption_RR(routers=["0.0.0.0"] * 9), IPOption_NOP()]) / SEGMENT,
+    "IPv4 with all 40 bytes of options": IP(options=[IPOption_RR(routers=["0.0.0.0"] * 9), IPOption_NOP()])
+    / SEGMENT,
     "do not fragment": IP(flags="DF") / SEGMENT,
     "TCP with all 40 bytes of options": V4 / TCP(dport=1, options=[("NOP", None)] * 40),
     "TCP header alone": V4 / TCP(dport=1),
@@ -84,8 +89,14 @@ THE_KERNELS: dict[str, tuple[str, Packet]] = {
     "later IPv6 fragment": ("fragment", V6 / IPv6ExtHdrFragment(offset=8, nh=6) / Raw(b"x" * 32)),
     "atomic IPv6 fragment": ("fragment", V6 / IPv6ExtHdrFragment() / SEGMENT),
     "fragment behind other headers": ("fragment", V6 / HOP / DEST / IPv6ExtHdrFragment() / SEGMENT),
-    "a routing header with segments left": ("routing", V6 / IPv6ExtHdrRouting(addresses=["fd00::9"], segleft=1) / SEGMENT),
-    "nine extension headers": ("ext-depth", V6 / HOP / DEST / DEST / DEST / DEST / DEST / DEST / DEST / DEST / SEGMENT),
+    "a routing header with segments left": (
+        "routing",
+        V6 / IPv6ExtHdrRouting(addresses=["fd00::9"], segleft=1) / SEGMENT,
+    ),
+    "nine extension headers": (
+        "ext-depth",
+        V6 / HOP / DEST / DEST / DEST / DEST / DEST / DEST / DEST / DEST / SEGMENT,
+    ),
     "hop-by-hop options in second place": ("malformed", V6 / DEST / HOP / SEGMENT),
     "IP version 5 in an IPv4 frame": ("malformed", IP(version=5) / SEGMENT),
     "IPv4 header of 16 bytes": ("malformed", IP(ihl=4) / SEGMENT),
@@ -101,7 +112,10 @@ THE_KERNELS: dict[str, tuple[str, Packet]] = {
     "IPv6 payload length of zero (a jumbogram's)": ("malformed", IPv6(plen=0) / SEGMENT),
     "IPv6 that ends in the TCP header": ("malformed", IPv6(plen=19) / SEGMENT),
     "extension header beyond the payload": ("malformed", V6 / IPv6ExtHdrDestOpt(len=255) / SEGMENT),
-    "authentication header beyond the payload": ("malformed", V6 / AH(payloadlen=255, icv=b"\0" * 12) / SEGMENT),
+    "authentication header beyond the payload": (
+        "malformed",
+        V6 / AH(payloadlen=255, icv=b"\0" * 12) / SEGMENT,
+    ),
     "payload that ends in an extension header": ("malformed", IPv6(plen=7, nh=60) / Raw(b"\6" + b"\0" * 31)),
     "TCP data offset of 16 bytes": ("malformed", V4 / TCP(dataofs=4)),
     "TCP data offset of none": ("malformed", V6 / TCP(dataofs=0)),

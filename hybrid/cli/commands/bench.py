@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Measure us and our peers in the same run, taking turns, and print the ratio.", no_args_is_help=True
 )
+
+
+class Mode(StrEnum):
+    """How an XDP program attaches."""
+
+    NATIVE = "native"
+    GENERIC = "generic"
+
 
 Plot = Annotated[
     Path | None,
@@ -65,11 +74,11 @@ def _finish(ctx: typer.Context, result: Result, plot: Path | None) -> None:
 @app.command()
 def stack(
     ctx: typer.Context,
-    rounds: Rounds = 10,
+    rounds: Rounds = 100,
     batches: Annotated[
         int,
         typer.Option("--batches", min=1, max=100_000, help="Samples a round, each the mean of 64 segments."),
-    ] = 1000,
+    ] = 100,
     core: Annotated[
         int | None, typer.Option("--core", min=0, max=1023, help="Where to run; by default the last core.")
     ] = None,
@@ -85,4 +94,32 @@ def stack(
     if plot is not None:
         plotting.check(plot)
     options = bench.Options(rounds=rounds, batches=batches, core=core, instructions=instructions)
+    _finish(ctx, bench.run(options, session(ctx).output.note), plot)
+
+
+@app.command()
+def rtt(
+    ctx: typer.Context,
+    rounds: Rounds = 25,
+    count: Annotated[
+        int, typer.Option("--count", min=1, max=1_000_000, help="Round trips that are measured in each turn.")
+    ] = 2000,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="How XDP programs attach; generic is the faster one on veth.")
+    ] = Mode.GENERIC,
+    lab: Annotated[
+        str, typer.Option("--lab", metavar="NAME", help="How the names of the labs begin that this makes.")
+    ] = "bench",
+    plot: Plot = None,
+) -> None:
+    """Round trips of 64 B: our stack beside the kernel's TCP, and beside AF_XDP with no stack. Needs root."""
+    from hybrid.bench import plot as plotting
+    from hybrid.bench import rtt as bench
+
+    if plot is not None:
+        plotting.check(plot)
+    client_core, server_core = bench.two_cores()
+    options = bench.Options(
+        rounds=rounds, count=count, lab=lab, mode=mode.value, client_core=client_core, server_core=server_core
+    )
     _finish(ctx, bench.run(options, session(ctx).output.note), plot)
