@@ -44,6 +44,7 @@ __all__ = ["COMMANDS", "app", "main"]
 COMMANDS: dict[str, str] = {
     "lab": "hybrid.cli.commands.lab",
     "bench": "hybrid.cli.commands.bench",
+    "check": "hybrid.cli.commands.check",
 }
 
 
