@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from select import select
 
 import pytest
 
@@ -23,7 +24,7 @@ STREAMS = 400
 
 # What we answer otherwise than Redis 7.0, and why. No stream below contains any of it.
 DIFFERENCES = {
-    "limits": "a bulk string has at most 512 KiB, a command at most 65,536 arguments, a client's name 63 bytes",
+    "limits": "a bulk string has at most 512 KiB, a command at most 65,536 arguments, a client's name 127 bytes",
     "a NUL byte in a line or a header": "Redis waits for ever behind it; for us it is a byte like any other",
     "a line of more than 64 KiB that comes at once": "Redis takes it if its end is read with it; we never do",
     "SET ... GET, KEEPTTL, EXAT, PXAT": "not offered: a syntax error",
@@ -66,24 +67,37 @@ class Redis:
         self._process.terminate()
         self._process.wait(10)
 
-    def ask(self, stream: bytes) -> bytes:
-        """Everything it replies to the stream, until it closes the connection."""
+    def ask(self, stream: bytes, expected_bytes: int = 0) -> bytes:
+        """Everything it replies to the stream, until it closes the connection.
+
+        It drops what it has not sent when it sees our end, so that comes only once as many bytes
+        as expected have arrived, or nothing has for a second.
+        """
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
 
             def send() -> None:
                 try:
                     client.sendall(stream)
-                    client.shutdown(socket.SHUT_WR)
+                    if expected_bytes == 0:
+                        client.shutdown(socket.SHUT_WR)
                 except OSError:
                     pass  # it has closed already: a protocol error
 
             sender = threading.Thread(target=send)
             sender.start()
             replies = bytearray()
+            ended = expected_bytes == 0
             try:
-                while more := client.recv(1 << 16):
+                while True:
+                    if not ended and (len(replies) >= expected_bytes or not select([client], [], [], 1)[0]):
+                        sender.join()
+                        client.shutdown(socket.SHUT_WR)
+                        ended = True
+                    more = client.recv(1 << 16)
+                    if not more:
+                        break
                     replies += more
-            except ConnectionResetError:
+            except OSError:
                 pass  # it closed with input unread: what it replied has come before
             sender.join()
         return bytes(replies)
@@ -109,7 +123,9 @@ def ours(stream: bytes, piece: int = 0, sink: int = 0) -> bytes:
 
 def compare(redis: Redis, stream: bytes, piece: int = 0, sink: int = 0) -> None:
     redis.ask(b"FLUSHALL\r\n")
-    assert ours(stream, piece, sink) == redis.ask(stream), f"stream {stream[:2000]!r}, {piece=}, {sink=}"
+    mine = ours(stream, piece, sink)
+    theirs = redis.ask(stream, len(mine))
+    assert mine == theirs, f"stream {stream[:2000]!r}, {piece=}, {sink=}"
 
 
 def array(*words: bytes) -> bytes:
@@ -216,7 +232,7 @@ def command(dice: random.Random) -> bytes:
     if name == b"SET":
         words += dice.choices(OPTIONS, k=dice.choice([0, 0, 0, 1, 2, 3]))
     if dice.random() < 0.08:
-        words = words[: dice.randrange(1, len(words) + 1)] + dice.choices(VALUES, k=dice.randrange(3))
+        words = words[: dice.randrange(1, len(words) + 1)] + dice.choices(VALUES[:7], k=dice.randrange(3))
     if dice.random() < 0.2 and not any(set(w) & set(b"\0\r\n\"' ") or not w for w in words):
         return b" ".join(words) + dice.choice([b"\r\n", b"\n"])
     stream = array(*words)
