@@ -4,5 +4,9 @@
 #include "core/hybrid.h"
 
 #define STUB __attribute__((weak))
-STUB int hy_shard_open_served(const hy_config *config, hy_shard **out) { return -ENOSYS; }
-STUB int hy_shard_ready(hy_shard *shard) { return -ENOSYS; }
+STUB int hy_shard_open_served(const hy_config *config, hy_shard **out) {
+  return -ENOSYS;
+}
+STUB int hy_shard_ready(hy_shard *shard) {
+  return -ENOSYS;
+}
