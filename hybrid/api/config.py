@@ -63,7 +63,7 @@ class Config:
         """A ``hy_config *`` with the defaults filled in."""
         out = ffi.new("hy_config *")
         lib.hy_config_default(out)
-        out.struct_size = ffi.sizeof("hy_config")
+        out.app_frames_max = 0  # follows `frames`
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None and field.name != "seed":

@@ -14,6 +14,7 @@ import resource
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hybrid.errors import HybridError, PrivilegeError, UsageError
@@ -87,9 +88,13 @@ def start(
             f"{command[0]!r} may not be run{f' as {user}' if user else ''}", "check its permissions: ls -l"
         ) from None
     except subprocess.SubprocessError:
-        raise PrivilegeError(f"{command[0]!r} could not be started with fewer privileges", "run it as root") from None
+        raise PrivilegeError(
+            f"{command[0]!r} could not be started with fewer privileges", "run it as root"
+        ) from None
     except OSError as error:
-        raise HybridError(f"{command[0]!r} could not be started: {error.strerror}", None, errno=error.errno) from None
+        raise HybridError(
+            f"{command[0]!r} could not be started: {error.strerror}", None, errno=error.errno
+        ) from None
 
 
 def _account(user: str | None) -> pwd.struct_passwd | None:
@@ -107,10 +112,8 @@ def _prctl(option: int, *arguments: int) -> int:
 
 
 def _raise_memlock() -> None:
-    try:
+    with suppress(ValueError, OSError):  # no CAP_SYS_RESOURCE: CAP_IPC_LOCK makes the limit harmless
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except (ValueError, OSError):
-        pass  # no CAP_SYS_RESOURCE: CAP_IPC_LOCK makes the limit harmless
 
 
 def _has_ipc_lock() -> bool:

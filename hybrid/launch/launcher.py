@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from hybrid.api.host import Host
+from hybrid.bpf.bpffs import netns_inode
 from hybrid.errors import HybridError
 from hybrid.host.follower import Follower, publish_to
 from hybrid.host.notice import Notice, NoticeKind
@@ -141,7 +142,9 @@ class _Run:
             if self.signals in ready:
                 self._on_signals()
             if self.kill_at is not None and time.monotonic() >= self.kill_at:
-                self.launch.warn(f"the program (pid {self.process.pid}) did not end in {GRACE_S:.0f} s: killed")
+                self.launch.warn(
+                    f"the program (pid {self.process.pid}) did not end in {GRACE_S:.0f} s: killed"
+                )
                 self.process.kill()
                 self.kill_at = None
             if self.pidfd in ready:
@@ -281,7 +284,7 @@ class _Run:
                 "command": list(self.launch.command),
                 "pid": self.process.pid,
                 "launcher": os.getpid(),
-                "netns": os.stat("/proc/thread-self/ns/net").st_ino,
+                "netns": netns_inode(),
                 "started": self.started,
                 "in_service": self.obtained is not None,
                 "requested": requested,

@@ -52,7 +52,9 @@ class Reservations:
         if port in self._held:
             return port
         if len(self._held) >= PORTS_MAX:
-            raise HybridError(f"the program binds more than {PORTS_MAX} ports", "bind fewer, or start it twice")
+            raise HybridError(
+                f"the program binds more than {PORTS_MAX} ports", "bind fewer, or start it twice"
+            )
         with ExitStack() as stack:
             for sock in _bound(protocol, address):
                 stack.enter_context(sock)
@@ -114,8 +116,12 @@ def _taken(protocol: int, address: Address) -> BusyError:
     name = _NAMES[protocol]
     who = owner(protocol, address.port)
     by = f" by {who[1]} (pid {who[0]})" if who else ""
-    remedy = f"stop {who[1]}, or choose another port" if who else "see who has it: ss -lnp; or choose another port"
-    return BusyError(f"{name} port {address.port} is in use in the kernel{by}", remedy, errno=errno.EADDRINUSE)
+    remedy = (
+        f"stop {who[1]}, or choose another port" if who else "see who has it: ss -lnp; or choose another port"
+    )
+    return BusyError(
+        f"{name} port {address.port} is in use in the kernel{by}", remedy, errno=errno.EADDRINUSE
+    )
 
 
 def owner(protocol: int, port: int) -> tuple[int, str] | None:
