@@ -35,7 +35,7 @@ enum {
   SERVED_FD_XSKS = 2,
 };
 
-static_assert(sizeof(hy_handover) == 20 + 16 * HY_CONTROL_DEVICES, "no padding between two builds");
+static_assert(sizeof(hy_handover) == 16 + 16 * HY_CONTROL_DEVICES, "no padding between two builds");
 static_assert(sizeof(hy_ready) == 8 + 8 * HY_CONTROL_DEVICES, "no padding between two builds");
 static_assert(HY_CONTROL_DEVICES <= SHARD_DEVICES, "a shard can take what a handover can name");
 
