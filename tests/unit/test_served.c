@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Taking over a datapath from a launcher, played here: whatever it sends, nothing leaks and the error is right. */
+/* Taking over a datapath from a launcher, played here: whatever it sends, nothing leaks and the error is
+ * right. */
 #include "check.h"
 
 #include "core/shard.h"
