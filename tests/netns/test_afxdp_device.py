@@ -1,8 +1,8 @@
 """The AF_XDP device on a real kernel: frames over a veth pair, in native and in generic mode.
 
 What is tested is C, so the scenarios are C: ``afxdp_scenarios.c`` and ``served_scenarios.c``,
-each named after the behaviour that it checks. This file makes a network namespace with both ends of the pair in it
-and runs them there.
+each named after the behaviour that it checks. This file makes a network namespace with both
+ends of the pair in it and runs them there.
 """
 
 from __future__ import annotations
