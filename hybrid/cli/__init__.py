@@ -48,8 +48,8 @@ COMMANDS: dict[str, str] = {
     "serve": "hybrid.cli.commands.serve",
     "run": "hybrid.cli.commands.run",
     "lab": "hybrid.cli.commands.lab",
-    "bench": "hybrid.cli.commands.bench",
     "check": "hybrid.cli.commands.check",
+    "bench": "hybrid.cli.commands.bench",
 }
 
 

@@ -116,7 +116,7 @@ def _impossible(index: int, rule: RuleModel) -> Iterator[Finding]:
     ):
         yield Finding(
             (index, "match", "destination_port"),
-            f"rule '{rule.name}' takes UDP port {ROCE_PORT}, which is RDMA's and always stays with the kernel",
+            f"rule '{rule.name}' takes UDP port {ROCE_PORT}, which is RDMA's and the kernel always keeps",
             "another port",
         )
 
@@ -129,8 +129,8 @@ def _hidden(row: _Row, before: Sequence[_Row]) -> Finding | None:
             if other.region.meets(row.region):
                 return Finding(
                     (row.index, "name"),
-                    f"rules '{row.rule.name}' and '{other.rule.name}' overlap: a frame can match both, both have "
-                    f"priority {row.priority}, but one says {row.rule.to} and the other {other.rule.to}",
+                    f"rules '{row.rule.name}' and '{other.rule.name}' overlap: a frame can match both, both "
+                    f"have priority {row.priority}, but one says {row.rule.to} and the other {other.rule.to}",
                     "a different priority for one of them: the higher is tried first",
                 )
         elif other.region.contains(row.region):

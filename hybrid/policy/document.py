@@ -87,8 +87,8 @@ def _read(data: bytes, document: Document) -> None:
         _Builder(document, yaml.parse(text, Loader=yaml.SafeLoader)).build()
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
-        _stop(document, _place(before), f"character U+{ord(error.character):04X} cannot stand in YAML",
-              "printable text, spaces for indentation")  # fmt: skip
+        code = ord(text[error.position])
+        _stop(document, _place(before), f"character U+{code:04X} cannot stand in YAML", "printable text")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = " ".join(part for part in (error.context, error.problem) if part)
@@ -162,7 +162,7 @@ class _Builder:
             return int(text)
         if _ODD_NUMBER.fullmatch(text):
             digits = text.replace("_", "").lstrip("0") or "0"
-            plain = f"; write {digits}" if digits.isdigit() else ""
+            plain = f"; write {digits}" if digits.isdigit() and len(digits) < 20 else ""
             self._note(
                 _position(event.start_mark),
                 f"'{_short(text)}' is one number to some readers of YAML, and another or a text to others",

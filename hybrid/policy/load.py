@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -77,8 +77,8 @@ def loads(data: bytes, file: str = "policy") -> PolicyModel:
     document = read(data)
     if document.value is None:
         raise PolicyFileError(file, document.problems or [_not_a_policy(document)], document.lines)
-    document.problems.extend(_empty_values(document.value, (), document))
-    broken = {_structural(document, error) for error in _errors(PolicyModel, document.value)}
+    broken = set(_empty_values(document.value, (), document))
+    broken.update(_structural(document, error) for error in _errors(PolicyModel, document.value))
     document.problems.extend(_contradictions(document, broken))
     if document.problems:
         raise PolicyFileError(file, document.problems, document.lines)
@@ -98,19 +98,28 @@ def _errors(model: type[BaseModel], value: Any) -> list[Any]:
     return []
 
 
-def _empty_values(value: Any, path: Path, document: Document) -> Iterator[Problem]:
-    """A key that nothing follows is a slip: it is never taken for "any"."""
+def _empty_values(value: Any, path: Path, document: Document) -> Iterator[Path]:
+    """Notes keys and items that nothing follows: a slip, never taken for "any". Gives their paths."""
+    items: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, dict):
-        for key, below in value.items():
-            if below is None and not _noted_at(document, (*path, key)):
-                expected = _TAKES.get(key, "a value, or no such key")
-                yield Problem(document.key((*path, key)), f"'{key[:40]}' has no value", expected)
-            yield from _empty_values(below, (*path, key), document)
+        items = value.items()
     elif isinstance(value, list):
-        for index, below in enumerate(value):
-            if below is None:
-                yield Problem(document.at((*path, index)), "this item of the list is empty", "a value")
-            yield from _empty_values(below, (*path, index), document)
+        items = enumerate(value)
+    for key, below in items:
+        here = (*path, key)
+        if below is not None:
+            yield from _empty_values(below, here, document)
+            continue
+        yield here
+        if _noted_at(document, here):
+            continue
+        if isinstance(key, str):
+            said = Problem(
+                document.key(here), f"'{key[:40]}' has no value", _TAKES.get(key, "a value, or no such key")
+            )
+        else:
+            said = Problem(document.at(here), "this item of the list is empty", "a value, or no '-'")
+        document.problems.append(said)
 
 
 def _noted_at(document: Document, path: Path) -> bool:

@@ -60,6 +60,13 @@ def _wrong(message: str, expected: str) -> PydanticCustomError:
     return PydanticCustomError("policy", "{message}", {"message": message, "expected": expected})
 
 
+def _version(value: Any) -> Any:
+    """Python holds true for 1; a policy does not."""
+    if isinstance(value, (bool, float)):
+        raise _wrong(f"{_shown(value)} is not a version of policies that this program knows", "version: 1")
+    return value
+
+
 def _interface_name(value: Any) -> Any:
     if isinstance(value, str) and (not _INTERFACE.fullmatch(value) or value in (".", "..")):
         raise _wrong(
@@ -231,5 +238,5 @@ class PolicyModel(_Model):
     - ``interfaces``: 1 to 16 interfaces, each once.
     """
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_version)]
     interfaces: Annotated[list[InterfaceModel], Field(min_length=1, max_length=INTERFACES_MAX)]
