@@ -13,15 +13,18 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Linux 6.18: how many descriptors one sendto() moves in copy mode. Before that it is 32. */
 #define XDP_MAX_TX_SKB_BUDGET 9
 
 enum {
-  BUSY_POLL_US = 20,     /* what SO_BUSY_POLL wants to be more than 0; calls here never wait */
-  BUSY_POLL_BUDGET = 64, /* frames per busy-polling call: our burst */
-  SKB_BYTES = 2304,      /* what a full-size frame is charged to the socket's send buffer in copy mode */
+  BUSY_POLL_US = 20,       /* what SO_BUSY_POLL wants to be more than 0; calls here never wait */
+  BUSY_POLL_BUDGET = 64,   /* frames per busy-polling call: our burst */
+  BUSY_PAUSE_NS = 1000000, /* between attempts at a queue that is taken */
+  BUSY_ATTEMPTS = 300,
+  SKB_BYTES = 2304, /* what a full-size frame is charged to the socket's send buffer in copy mode */
 };
 
 static int option_set(int fd, int level, int name, int value) {
@@ -107,6 +110,22 @@ static bool busy_poll_obtained(int fd) {
          option_get(fd, SOL_SOCKET, SO_BUSY_POLL) > 0 && option_get(fd, SOL_SOCKET, SO_INCOMING_NAPI_ID) > 0;
 }
 
+/*
+ * A socket that was closed gives its queue back a little later: after an RCU grace
+ * period and from a work queue. So EBUSY is final only when it has lasted, or the
+ * program that takes over from another could not.
+ */
+static int bind_patiently(int fd, const struct sockaddr_xdp *address) {
+  const struct timespec pause = {.tv_nsec = BUSY_PAUSE_NS};
+  for (int attempt = 1;; attempt++) {
+    if (bind(fd, (const struct sockaddr *)address, sizeof *address) == 0)
+      return 0;
+    if (errno != EBUSY || attempt == BUSY_ATTEMPTS)
+      return -errno;
+    nanosleep(&pause, NULL);
+  }
+}
+
 static int xsk_bind(int fd, const hy_afxdp_config *config) {
   struct sockaddr_xdp address = {
       .sxdp_family = AF_XDP,
@@ -118,13 +137,11 @@ static int xsk_bind(int fd, const hy_afxdp_config *config) {
     address.sxdp_flags |= XDP_ZEROCOPY;
   else if (config->copy == HY_XDP_COPY)
     address.sxdp_flags |= XDP_COPY;
-  if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0)
-    return 0;
-  int status = -errno;
-  if (config->copy != HY_XDP_ZEROCOPY || config->strict || status != -EOPNOTSUPP)
+  int status = bind_patiently(fd, &address);
+  if (status != -EOPNOTSUPP || config->copy != HY_XDP_ZEROCOPY || config->strict)
     return status;
   address.sxdp_flags = XDP_USE_NEED_WAKEUP | XDP_COPY;
-  return bind(fd, (struct sockaddr *)&address, sizeof address) == 0 ? 0 : -errno;
+  return bind_patiently(fd, &address);
 }
 
 int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *config, uint32_t ring_size,

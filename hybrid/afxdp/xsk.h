@@ -33,7 +33,8 @@ struct xsk {
  * -ENOLCK       the arena exceeds what this user may lock (RLIMIT_MEMLOCK counts
  *               every socket's registration, over all of the user's processes), and
  *               CAP_IPC_LOCK is missing
- * -EBUSY        the queue has an AF_XDP socket already, or xsk_fd has been set up before
+ * -EBUSY        the queue has an AF_XDP socket and keeps it (tried for 0.3 s), or xsk_fd has been
+ *               set up before
  * -ENODEV       no such interface;  -EINVAL  no such queue
  * -ENOTSOCK, -EAFNOSUPPORT   xsk_fd isn't an AF_XDP socket
  * -EOPNOTSUPP   strict, and what was requested can't be had

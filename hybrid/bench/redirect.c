@@ -81,6 +81,10 @@ int redirect_attach(struct redirect *redirect, uint32_t ifindex, bool generic, u
   return 0;
 }
 
+int redirect_enter(struct redirect *redirect, uint32_t queue, int xsk_fd) {
+  return bpf_map_update_elem(redirect->map_fd, &queue, &xsk_fd, BPF_ANY);
+}
+
 void redirect_detach(struct redirect *redirect) {
   if (redirect->link_fd >= 0)
     close(redirect->link_fd);

@@ -20,6 +20,8 @@ enum { REDIRECT_QUEUES = 64 };
 
 /* -EBUSY: the interface has an XDP program; -EOPNOTSUPP, -EINVAL: not in this mode; -EPERM. */
 int redirect_attach(struct redirect *redirect, uint32_t ifindex, bool generic, uint16_t port);
+/* Puts a bound AF_XDP socket into service. */
+int redirect_enter(struct redirect *redirect, uint32_t queue, int xsk_fd);
 void redirect_detach(struct redirect *redirect);
 
 #endif

@@ -91,7 +91,7 @@ typedef struct hy_config {
   uint32_t tokens;         /* operations outstanding or unread (default 65536) */
   uint32_t rcvbuf_bytes;   /* receive window limit per connection (default 1 MiB) */
   uint32_t sndbuf_bytes;   /* unacknowledged + unsent bytes per connection (default 1 MiB) */
-  uint32_t app_frames_max; /* frames the application may hold at once (default frames / 2) */
+  uint32_t app_frames_max; /* frames the application may hold at once (0: half of them) */
   uint8_t clock;           /* enum hy_clock */
   uint8_t hugepages;       /* enum hy_hugepages (default TRY) */
   uint8_t seeded;          /* 1: use seed below instead of the kernel's entropy (tests) */

@@ -27,7 +27,6 @@ void hy_config_default(hy_config *config) {
       .tokens = 65536,
       .rcvbuf_bytes = 1 << 20,
       .sndbuf_bytes = 1 << 20,
-      .app_frames_max = 8192,
       .clock = HY_CLOCK_MONOTONIC,
       .hugepages = HY_HUGEPAGES_TRY,
       .port_lo = 32768,

@@ -14,6 +14,7 @@ import resource
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hybrid.errors import HybridError, PrivilegeError, UsageError
@@ -111,10 +112,8 @@ def _prctl(option: int, *arguments: int) -> int:
 
 
 def _raise_memlock() -> None:
-    try:
+    with suppress(ValueError, OSError):  # no CAP_SYS_RESOURCE: CAP_IPC_LOCK makes the limit harmless
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except (ValueError, OSError):
-        pass  # no CAP_SYS_RESOURCE: CAP_IPC_LOCK makes the limit harmless
 
 
 def _has_ipc_lock() -> bool:

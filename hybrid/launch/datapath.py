@@ -49,7 +49,7 @@ class Interface:
 
 @dataclass
 class Datapath:
-    """Interfaces with a socket opened for each queue. Leaving the ``with`` closes what was not handed over."""
+    """Interfaces with a socket opened for each queue. Leaving the ``with`` closes those not handed over."""
 
     interfaces: Sequence[Interface]
     sockets: list[socket.socket] = field(default_factory=list)

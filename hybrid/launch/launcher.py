@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from hybrid.api.host import Host
+from hybrid.bpf.bpffs import netns_inode
 from hybrid.errors import HybridError
 from hybrid.host.follower import Follower, publish_to
 from hybrid.host.notice import Notice, NoticeKind
@@ -283,7 +284,7 @@ class _Run:
                 "command": list(self.launch.command),
                 "pid": self.process.pid,
                 "launcher": os.getpid(),
-                "netns": os.stat("/proc/thread-self/ns/net").st_ino,
+                "netns": netns_inode(),
                 "started": self.started,
                 "in_service": self.obtained is not None,
                 "requested": requested,

@@ -11,7 +11,7 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signa
 
 
 class Signals:
-    """While its ``with`` block runs, the signals in :data:`FORWARDED` only make it readable. Main thread only."""
+    """In its ``with`` block the signals in :data:`FORWARDED` only make it readable. Main thread only."""
 
     def __init__(self) -> None:
         self._read, self._write = socket.socketpair()

@@ -111,19 +111,53 @@ static bool leaves_in_place(const struct stack *st, const struct tcp_conn *c, co
   return f->head == node->off && node->off >= headers && !(f->flags & FRAME_IN_DEVICE) && node->len <= c->mss;
 }
 
+/* Large enough to be a segment of its own, and free to be one. */
+static bool worth_in_place(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
+  return 2 * node->len >= c->mss && leaves_in_place(st, c, node);
+}
+
 /*
- * Sends payload from seq on, which lies in `node` or behind it: as much as `len` allows and one
- * segment holds. Returns the bytes sent, 0 where there was no frame or room.
+ * A fresh frame with up to *len bytes from seq on, which lies in `node`. It ends early where a piece
+ * begins that can leave in place: a copy that took some of it would have every later one copied too.
+ */
+static uint32_t gather(struct stack *st, const struct tcp_conn *c, const struct tx_node *node, uint32_t seq,
+                       uint32_t *len) {
+  uint32_t frame = frame_alloc(st->arena);
+  if (frame == FRAME_NONE) {
+    st->stats->tcp_blocked_no_frames++;
+    return FRAME_NONE;
+  }
+  uint8_t *to = frame_data(st->arena, frame);
+  uint32_t copied = 0;
+  for (;;) {
+    uint32_t from = seq + copied - node->seq;
+    uint32_t some = min32(node->len - from, *len - copied);
+    memcpy(to + copied, frame_base(st->arena, node->frame) + node->off + from, some);
+    copied += some;
+    if (copied == *len)
+      break;
+    node = &st->tx_nodes[node->next];
+    if (worth_in_place(st, c, node))
+      break;
+  }
+  frame_meta(st->arena, frame)->len = (uint16_t)copied;
+  st->stats->tcp_out_copied_bytes += copied;
+  *len = copied;
+  return frame;
+}
+
+/*
+ * Sends payload from seq on, which lies in node n: as much as `len` allows and one segment holds.
+ * Returns the bytes sent, 0 where there was no frame or room.
  */
 static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint32_t seq, uint32_t len,
                           uint8_t flags) {
   if (!ready_to_send(st, c))
     return 0;
-  struct tx_node *node = &st->tx_nodes[n];
+  const struct tx_node *node = &st->tx_nodes[n];
   uint32_t frame;
   bool last = node->next == NODE_NONE;
-  if (seq == node->seq && node->len <= len && (last || 2 * node->len >= c->mss) &&
-      leaves_in_place(st, c, node)) {
+  if (seq == node->seq && node->len <= len && (last ? leaves_in_place(st, c, node) : worth_in_place(st, c, node))) {
     len = node->len;
     frame = node->frame;
     frame_ref(st->arena, frame);
@@ -132,23 +166,9 @@ static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint
     f->len = (uint16_t)len;
     st->stats->tcp_out_in_place++;
   } else {
-    frame = frame_alloc(st->arena);
-    if (frame == FRAME_NONE) {
-      st->stats->tcp_blocked_no_frames++;
+    frame = gather(st, c, node, seq, &len);
+    if (frame == FRAME_NONE)
       return 0;
-    }
-    uint8_t *to = frame_data(st->arena, frame);
-    uint32_t copied = 0;
-    while (copied < len) {
-      uint32_t from = seq + copied - node->seq;
-      uint32_t some = min32(node->len - from, len - copied);
-      memcpy(to + copied, frame_base(st->arena, node->frame) + node->off + from, some);
-      copied += some;
-      if (copied < len)
-        node = &st->tx_nodes[node->next];
-    }
-    frame_meta(st->arena, frame)->len = (uint16_t)len;
-    st->stats->tcp_out_copied_bytes += len;
   }
   uint32_t end = seq + len;
   if (end == c->write_seq) {
