@@ -6,6 +6,11 @@ static bool is_blank(uint8_t c) {
   return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+/* What ends an unquoted word; of the blanks, \v and \f don't. */
+static bool is_word_end(uint8_t c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
 static int hex_digit(uint8_t c) {
   if (c >= '0' && c <= '9')
     return c - '0';
@@ -68,7 +73,7 @@ int inline_split(const uint8_t *line, size_t len, struct resp_arg *argv, uint8_t
       return argc;
     const uint8_t *word = out;
     bool ended = false;
-    while (!ended && at < end && !is_blank(*at)) {
+    while (!ended && at < end && !is_word_end(*at)) {
       uint8_t c = *at++;
       if (c == '"' || c == '\'') {
         if (!quoted_read(&at, end, c, &out))

@@ -8,29 +8,30 @@
 #include <sys/mman.h>
 
 #define NONE UINT32_MAX
+#define NO_BLOCK UINT16_MAX
 #define SLAB_BYTES (MEMORY_SLAB_PAGES * MEMORY_PAGE)
-enum { SLAB_ORDER = 2 };
-static_assert(1 << SLAB_ORDER == MEMORY_SLAB_PAGES, "a slab is one buddy run");
+enum { BIN_TRIES = 8 }; /* runs looked at in a bin where not every run is long enough */
 
 enum page_kind {
-  PAGE_INSIDE = 0, /* not the first of anything */
+  PAGE_INSIDE = 0, /* nothing of its own to say */
   PAGE_FREE,       /* first of a free run */
+  PAGE_FREE_END,   /* last of a free run of two or more */
   PAGE_RUN,        /* first of a large block */
   PAGE_SLAB,       /* first of a slab */
+  PAGE_SLAB_REST,  /* another of a slab: count pages behind the first */
 };
 
 struct page {
   uint32_t next, prev; /* in free_runs[] or partial[] */
-  uint32_t count;      /* PAGE_RUN: pages; PAGE_SLAB: blocks in use */
+  uint32_t count;      /* of a run, also at its end: pages; PAGE_SLAB: blocks in use */
   uint16_t free_block; /* PAGE_SLAB: head of the freed blocks, linked through their first two bytes */
   uint16_t fresh;      /* PAGE_SLAB: blocks from here on were never used */
   uint8_t kind;
-  uint8_t order; /* PAGE_FREE */
   uint8_t class; /* PAGE_SLAB */
+  uint8_t use;   /* PAGE_RUN: enum memory_use */
   uint8_t reserved;
 };
 static_assert(sizeof(struct page) == 20, "half a percent of the region");
-#define NO_BLOCK UINT16_MAX
 
 static void list_add(struct memory *m, uint32_t *head, uint32_t index) {
   struct page *page = &m->pages[index];
@@ -51,53 +52,70 @@ static void list_remove(struct memory *m, uint32_t *head, uint32_t index) {
     m->pages[page->next].prev = page->prev;
 }
 
-/* ---- pages: the buddy system -------------------------------------------- */
+/* ---- pages: runs of them ------------------------------------------------- */
 
-static void run_free(struct memory *m, uint32_t index, unsigned order) {
-  m->free_pages += 1u << order;
-  for (; order + 1 < MEMORY_ORDERS; order++) {
-    uint32_t buddy = index ^ (1u << order);
-    if (buddy >= m->npages || m->pages[buddy].kind != PAGE_FREE || m->pages[buddy].order != order)
-      break;
-    list_remove(m, &m->free_runs[order], buddy);
-    m->pages[buddy].kind = PAGE_INSIDE;
-    m->pages[index].kind = PAGE_INSIDE;
-    index &= ~(1u << order);
-  }
-  m->pages[index].kind = PAGE_FREE;
-  m->pages[index].order = (uint8_t)order;
-  list_add(m, &m->free_runs[order], index);
+/* Four bins to each doubling. Every run of a higher bin is longer than any of a lower one. */
+static unsigned bin_of(uint32_t count) {
+  if (count < 4)
+    return count;
+  unsigned order = (unsigned)(31 - __builtin_clz(count));
+  return order * 4 - 4 + ((count >> (order - 2)) & 3);
 }
 
-/* Any range of pages, as the fewest aligned runs. */
+static void run_add(struct memory *m, uint32_t index, uint32_t count) {
+  struct page *first = &m->pages[index], *last = first + count - 1;
+  last->kind = PAGE_FREE_END;
+  last->count = count;
+  first->kind = PAGE_FREE;
+  first->count = count;
+  list_add(m, &m->free_runs[bin_of(count)], index);
+}
+
+static uint32_t run_remove(struct memory *m, uint32_t index) {
+  struct page *first = &m->pages[index];
+  uint32_t count = first->count;
+  list_remove(m, &m->free_runs[bin_of(count)], index);
+  first[count - 1].kind = PAGE_INSIDE;
+  first->kind = PAGE_INSIDE;
+  return count;
+}
+
+/* Joins the free runs on both sides, if there are any. */
 static void range_free(struct memory *m, uint32_t index, uint32_t count) {
-  while (count > 0) {
-    unsigned order = (unsigned)(31 - __builtin_clz(count));
-    if (index != 0 && (unsigned)__builtin_ctz(index) < order)
-      order = (unsigned)__builtin_ctz(index);
-    if (order >= MEMORY_ORDERS)
-      order = MEMORY_ORDERS - 1;
-    run_free(m, index, order);
-    index += 1u << order;
-    count -= 1u << order;
+  m->free_pages += count;
+  if (index + count < m->npages && m->pages[index + count].kind == PAGE_FREE)
+    count += run_remove(m, index + count);
+  if (index > 0) {
+    const struct page *before = &m->pages[index - 1];
+    if (before->kind == PAGE_FREE_END || (before->kind == PAGE_FREE && before->count == 1)) {
+      index -= before->count;
+      count += run_remove(m, index);
+    }
   }
+  run_add(m, index, count);
+}
+
+static uint32_t run_find(const struct memory *m, uint32_t count) {
+  for (unsigned bin = bin_of(count); bin < MEMORY_BINS; bin++) {
+    uint32_t index = m->free_runs[bin];
+    for (unsigned tries = 0; index != NONE && tries < BIN_TRIES; tries++, index = m->pages[index].next)
+      if (m->pages[index].count >= count)
+        return index;
+  }
+  return NONE;
 }
 
 static uint32_t range_alloc(struct memory *m, uint32_t count, enum memory_use use) {
-  uint32_t kept = use == MEMORY_STORE ? m->reserve_pages : 0;
-  if (m->free_pages < kept + count)
+  uint32_t kept = m->reserve_pages > m->transit_pages ? m->reserve_pages - m->transit_pages : 0;
+  if (m->free_pages < (use == MEMORY_STORE ? kept : 0) + count)
     return NONE;
-  unsigned wanted = count == 1 ? 0 : (unsigned)(32 - __builtin_clz(count - 1));
-  unsigned order = wanted;
-  while (order < MEMORY_ORDERS && m->free_runs[order] == NONE)
-    order++;
-  if (order >= MEMORY_ORDERS)
+  uint32_t index = run_find(m, count);
+  if (index == NONE)
     return NONE;
-  uint32_t index = m->free_runs[order];
-  list_remove(m, &m->free_runs[order], index);
-  m->pages[index].kind = PAGE_INSIDE;
-  m->free_pages -= 1u << order;
-  range_free(m, index + count, (1u << order) - count);
+  uint32_t have = run_remove(m, index);
+  if (have > count)
+    run_add(m, index + count, have - count);
+  m->free_pages -= count;
   return index;
 }
 
@@ -117,6 +135,8 @@ static uint32_t slab_new(struct memory *m, uint8_t class, enum memory_use use) {
     return NONE;
   struct page *slab = &m->pages[index];
   *slab = (struct page){.kind = PAGE_SLAB, .class = class, .free_block = NO_BLOCK};
+  for (unsigned i = 1; i < MEMORY_SLAB_PAGES; i++)
+    slab[i] = (struct page){.kind = PAGE_SLAB_REST, .count = i};
   list_add(m, &m->partial[class], index);
   return index;
 }
@@ -152,7 +172,8 @@ static void slab_free(struct memory *m, uint32_t index, uint8_t *block) {
   /* The last slab of a class stays: one key set and deleted in turn must not build a slab each time. */
   if (--slab->count == 0 && (*partial != index || slab->next != NONE)) {
     list_remove(m, partial, index);
-    slab->kind = PAGE_INSIDE;
+    for (unsigned i = 0; i < MEMORY_SLAB_PAGES; i++)
+      slab[i].kind = PAGE_INSIDE;
     range_free(m, index, MEMORY_SLAB_PAGES);
   }
 }
@@ -194,7 +215,7 @@ int memory_init(struct memory *m, size_t store_bytes, size_t transit_bytes) {
     memory_fini(m);
     return -ENOMEM;
   }
-  for (unsigned i = 0; i < MEMORY_ORDERS; i++)
+  for (unsigned i = 0; i < MEMORY_BINS; i++)
     m->free_runs[i] = NONE;
   for (unsigned i = 0; i < MEMORY_CLASSES; i++)
     m->partial[i] = NONE;
@@ -221,7 +242,9 @@ void *memory_alloc(struct memory *m, size_t size_bytes, enum memory_use use) {
   if (index == NONE)
     return NULL;
   m->pages[index].kind = PAGE_RUN;
+  m->pages[index].use = (uint8_t)use;
   m->pages[index].count = count;
+  m->transit_pages += use == MEMORY_TRANSIT ? count : 0;
   return m->base + (size_t)index * MEMORY_PAGE;
 }
 
@@ -230,8 +253,8 @@ static uint32_t page_of(const struct memory *m, const void *block) {
   size_t offset = (size_t)((const uint8_t *)block - m->base);
   assert(offset < m->mapped_bytes);
   uint32_t index = (uint32_t)(offset / MEMORY_PAGE);
-  uint32_t slab = index & ~(uint32_t)(MEMORY_SLAB_PAGES - 1);
-  return m->pages[slab].kind == PAGE_SLAB ? slab : index;
+  const struct page *page = &m->pages[index];
+  return page->kind == PAGE_SLAB_REST ? index - page->count : index;
 }
 
 void memory_free(struct memory *m, void *block) {
@@ -243,6 +266,7 @@ void memory_free(struct memory *m, void *block) {
   }
   assert(page->kind == PAGE_RUN);
   page->kind = PAGE_INSIDE;
+  m->transit_pages -= page->use == MEMORY_TRANSIT ? page->count : 0;
   range_free(m, index, page->count);
 }
 

@@ -7,10 +7,10 @@
  *     region   | page | page | page | page | page | ...        4 KiB each
  *                \__ slab of 16 KiB: equal small blocks __/ \__ run: one large block
  *
- * Pages are handed out by a buddy system (a run gives back the tail that it does
- * not need, so a block of 33 pages costs 33); blocks of up to 2 KiB are cut from
- * slabs. An empty slab becomes pages again: a store that held small values for a
- * year can hold large ones tomorrow.
+ * Free pages are kept as the longest runs there are, in bins by length (a run of
+ * 33 pages costs 33, not 64); blocks of up to 2 KiB are cut from slabs. An empty
+ * slab becomes pages again: a store that held small values for a year can hold
+ * large ones tomorrow.
  *
  * The last `reserve` pages are for commands on their way in and replies on their
  * way out. What is stored can't take them: a full server still understands DEL.
@@ -27,8 +27,8 @@ enum {
   MEMORY_SLAB_PAGES = 4,
   MEMORY_SMALL_MAX = 2048, /* largest block cut from a slab */
   MEMORY_CLASSES = 24,
-  MEMORY_ORDERS = 10,                                    /* runs of up to 2^9 pages */
-  MEMORY_BLOCK_MAX = MEMORY_PAGE << (MEMORY_ORDERS - 1), /* 2 MiB: a key and a value of 512 KiB, with room */
+  MEMORY_BINS = 120,          /* of free runs */
+  MEMORY_BLOCK_MAX = 2 << 20, /* a key and a value of 512 KiB, with room */
 };
 
 struct page;
@@ -38,9 +38,10 @@ struct memory {
   struct page *pages;
   uint32_t npages;
   uint32_t free_pages;
-  uint32_t reserve_pages;
-  uint32_t free_runs[MEMORY_ORDERS]; /* heads: free runs of 2^order pages */
-  uint32_t partial[MEMORY_CLASSES];  /* heads: slabs with a free block */
+  uint32_t reserve_pages;           /* what is stored leaves free */
+  uint32_t transit_pages;           /* of the reserve, in use by large blocks */
+  uint32_t free_runs[MEMORY_BINS];  /* heads: free runs of about that many pages */
+  uint32_t partial[MEMORY_CLASSES]; /* heads: slabs with a free block */
   uint8_t class_of[MEMORY_SMALL_MAX / 16 + 1];
   uint16_t class_bytes[MEMORY_CLASSES];
   size_t mapped_bytes;

@@ -35,7 +35,7 @@ struct kv {
   struct reply_item items[REPLY_ITEMS_MAX];
 };
 
-enum { SESSION_NAME_MAX = 63 };
+enum { SESSION_NAME_MAX = 127 };
 
 struct session {
   struct resp resp;

@@ -160,7 +160,8 @@ int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *
   /* Each of these only makes fewer calls do the same work: what the kernel refuses, it refuses. */
   option_set(xsk->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, (int)ring_size);
   int sndbuf = (int)ring_size * SKB_BYTES;
-  if (option_set(xsk->fd, SOL_SOCKET, SO_SNDBUFFORCE, sndbuf) < 0)
+  if (option_set(xsk->fd, SOL_SOCKET, SO_SNDBUFFORCE, sndbuf) < 0 &&
+      option_get(xsk->fd, SOL_SOCKET, SO_SNDBUF) < sndbuf) /* whoever opened it may have given it more */
     option_set(xsk->fd, SOL_SOCKET, SO_SNDBUF, sndbuf);
 
   if (config->busy_poll)

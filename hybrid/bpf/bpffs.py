@@ -13,7 +13,7 @@ ROOT = BPFFS / "hybrid"
 
 
 def ensure_bpffs() -> bool:
-    """Mounts a bpffs at /sys/fs/bpf where there is none, and makes our directory. True: it was mounted now."""
+    """Mounts a bpffs at /sys/fs/bpf where there is none, and makes our directory. True: mounted now."""
     mounted = bool(invoke(lib.hy_steer_bpffs, str(BPFFS).encode()))
     try:
         ROOT.mkdir(mode=0o755, exist_ok=True)

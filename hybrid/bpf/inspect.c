@@ -54,10 +54,13 @@ static uint8_t mode_of(const struct bpf_xdp_query_opts *query) {
 int hy_steer_inspect(uint32_t ifindex, hy_steer_xdp *out, hy_steer_error *error) {
   memset(out, 0, sizeof(*out));
   LIBBPF_OPTS(bpf_xdp_query_opts, query);
+  struct steer_capture said;
+  steer_capture_begin(&said);
   int err = bpf_xdp_query((int)ifindex, 0, &query);
+  steer_capture_end(&said);
   if (err)
-    return steer_fail(error, err, "cannot ask for the XDP program of interface %u: %s", ifindex,
-                      strerror(-err));
+    return steer_fail(error, err, "cannot ask for the XDP program of interface %u: %s%s%s", ifindex,
+                      strerror(-err), said.text[0] ? ": " : "", said.text);
   /* With several at once prog_id is 0, and any of them will do to name. */
   out->program_id = query.prog_id       ? query.prog_id
                     : query.drv_prog_id ? query.drv_prog_id

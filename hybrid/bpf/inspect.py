@@ -13,7 +13,7 @@ from hybrid.errors import HybridError
 
 @dataclass(frozen=True, slots=True)
 class XdpProgram:
-    """An attached XDP program. ``link_id`` 0: attached by netlink; ``mode`` auto: in several or in hardware."""
+    """An attached XDP program. ``link_id`` 0: without a link; ``mode`` auto: several modes, or hardware."""
 
     program_id: int
     name: str

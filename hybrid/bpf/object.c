@@ -106,6 +106,9 @@ int steer_load_object(hy_steer *steer, const char *path, hy_steer_error *error) 
 out:
   bpf_object__close(object);
   steer_capture_end(&said);
+  /* libbpf has numbers of its own, from LIBBPF_ERRNO__START up, for objects it can't make sense of. */
+  if (err <= -__LIBBPF_ERRNO__START)
+    err = -ENOEXEC;
   if (err)
     return steer_fail(error, err, "cannot load the steering program %s: %s%s%s", path, strerror(-err),
                       said.text[0] ? ": " : "", said.text);

@@ -182,12 +182,31 @@ int hy_steer_remove(const char *directory, hy_steer_error *error) {
   return err;
 }
 
-/* Whether a mount made now would be seen by the host's other processes. */
+/* Identifiers of mounts are unique on the host: the first one of a namespace tells it from others. */
+static bool mount_listed(const char *mountinfo, int wanted, int *first) {
+  FILE *file = fopen(mountinfo, "re");
+  if (!file)
+    return true; /* can't be told; then nothing is refused */
+  bool found = false;
+  int id;
+  *first = -1;
+  while (!found && fscanf(file, "%d%*[^\n]", &id) == 1) {
+    if (*first < 0)
+      *first = id;
+    found = id == wanted;
+  }
+  fclose(file);
+  return found;
+}
+
+/*
+ * Whether a mount made now would be hidden from the host's other processes. (That
+ * /proc/1/ns/mnt could be compared too, but reading it takes more privilege.)
+ */
 static bool mounts_are_private(void) {
-  struct stat own, host;
-  if (stat("/proc/self/ns/mnt", &own) != 0 || stat("/proc/1/ns/mnt", &host) != 0)
-    return false;
-  return own.st_ino != host.st_ino;
+  int first = -1, ignored;
+  mount_listed("/proc/self/mountinfo", -1, &first);
+  return first >= 0 && !mount_listed("/proc/1/mountinfo", first, &ignored);
 }
 
 int hy_steer_bpffs(const char *path, hy_steer_error *error) {

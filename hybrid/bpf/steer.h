@@ -17,7 +17,8 @@
  *
  * Functions return 0 or a negative errno. Where they take an hy_steer_error,
  * they also leave one sentence in it, libbpf's own words included; nothing is
- * printed. A handle is used by one thread at a time.
+ * printed. Threads may share a handle, but not while one of them upgrades or
+ * closes it.
  */
 #ifndef HYBRID_BPF_STEER_H
 #define HYBRID_BPF_STEER_H

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from hybrid._native import ffi, lib
 from hybrid.bpf._call import close_handle, invoke, new_handle, object_file, string
-from hybrid.bpf.bpffs import pin_directory
+from hybrid.bpf.bpffs import ensure_bpffs, pin_directory
 from hybrid.bpf.inspect import inspect, interface_index
 from hybrid.bpf.model import XDP_MODES, Count, Counters, Obtained, RuleCount, XdpMode
 from hybrid.bpf.rules import from_c, to_c
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Steering:
-    """A handle on a steering program. Used by one thread at a time; closing it leaves what is attached."""
+    """A handle on a steering program. Closing it leaves what is attached.
+
+    Threads may share one, but not while one of them upgrades or closes it.
+    """
 
     def __init__(self, handle: CData, directory: Path | None) -> None:
         self._handle = handle
@@ -34,12 +37,14 @@ class Steering:
     def attach(cls, ifname: str, mode: XdpMode | str = XdpMode.AUTO) -> Self:
         """Steers an interface, with no rules at first.
 
-        Where this is done already, it is opened, and its program exchanged for this installation's
-        if that is another; rules, counters and sockets stay. ``BusyError``: the interface has somebody
-        else's XDP program, or ours in a mode other than ``mode``.
+        A bpffs is mounted where there is none. Where the interface is steered already, its steering
+        is opened, and the program exchanged for this installation's if it is another; rules, counters
+        and sockets stay. ``BusyError``: the interface has somebody else's XDP program, or ours in a
+        mode other than ``mode``.
         """
         wanted = XdpMode(mode)
         ifindex = interface_index(ifname)
+        ensure_bpffs()
         directory = pin_directory(ifname)
         out = new_handle()
         try:
@@ -67,7 +72,13 @@ class Steering:
     @classmethod
     def open(cls, ifname: str) -> Self:
         """The steering that an interface has. ``HybridError`` with ``errno`` ENOENT: it has none."""
-        return cls.open_pinned(pin_directory(ifname))
+        try:
+            return cls.open_pinned(pin_directory(ifname))
+        except HybridError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            remedy = "steer it by a policy: `hybrid apply FILE`"
+            raise HybridError(f"{ifname} is not steered", remedy, errno=errno.ENOENT) from None
 
     @classmethod
     def open_pinned(cls, directory: Path) -> Self:

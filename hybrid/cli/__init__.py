@@ -43,6 +43,7 @@ __all__ = ["COMMANDS", "app", "main"]
 # name: module. In the order of `hybrid --help`.
 COMMANDS: dict[str, str] = {
     "lab": "hybrid.cli.commands.lab",
+    "check": "hybrid.cli.commands.check",
     "bench": "hybrid.cli.commands.bench",
 }
 

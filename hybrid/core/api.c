@@ -283,14 +283,15 @@ int hy_cancel(hy_shard *shard, hy_qt qt) {
 static bool hand_out(hy_shard *shard, uint32_t index, hy_event *event) {
   struct tokens *tokens = &shard->tokens;
   struct token *t = &tokens->slots[index];
-  *event = (hy_event){
-      .qt = token_name(tokens, index),
-      .user = t->user,
-      .qd = t->qd,
-      .op = t->op,
-      .status = t->status,
-      .accepted = -1,
-  };
+  /* One by one: the array of pieces is large and only its first nsegs mean anything. */
+  event->qt = token_name(tokens, index);
+  event->user = t->user;
+  event->qd = t->qd;
+  event->op = t->op;
+  event->status = t->status;
+  event->accepted = -1;
+  event->addr = (hy_addr){0};
+  event->sga.nsegs = event->sga.reserved = 0;
   struct queue *q = queue_find(&shard->queues, t->qd);
   if (q) {
     if (!q->ops->deliver(&shard->stack, q, t, event)) {
@@ -310,10 +311,8 @@ static bool hand_out(hy_shard *shard, uint32_t index, hy_event *event) {
 static int collect(hy_shard *shard, hy_event *events, int max) {
   struct tokens *tokens = &shard->tokens;
   int n = 0;
-  while (n < max) {
+  while (n < max && !readyset_empty(&tokens->ready)) {
     uint32_t index = readyset_next(&tokens->ready, tokens->cursor);
-    if (index == UINT32_MAX)
-      break;
     tokens->cursor = index + 1 <= tokens->count ? index + 1 : 0;
     n += hand_out(shard, index, &events[n]);
   }

@@ -22,6 +22,8 @@ const char *hy_strerror(int error) {
     return "the send buffer is full; wait for it to drain";
   case EBADF:
     return "no such queue descriptor";
+  case EBUSY:
+    return "the queue belongs to another program";
   case ECANCELED:
     return "the operation was cancelled, or its queue was closed";
   case ECONNREFUSED:
@@ -44,6 +46,8 @@ const char *hy_strerror(int error) {
     return "no such device or port";
   case ENOENT:
     return "the token is stale or complete already, or the process was not started by hybrid";
+  case ENOLCK:
+    return "the packet memory cannot be locked: raise RLIMIT_MEMLOCK, or give the process CAP_IPC_LOCK";
   case ENOMEM:
     return "not enough memory for what the configuration asks for";
   case ENOSPC:
@@ -54,6 +58,8 @@ const char *hy_strerror(int error) {
     return "what was required cannot be had on this host";
   case EPIPE:
     return "the connection is shut down for sending";
+  case EPROTO:
+    return "what the launcher sent is not of this build";
   case ETIMEDOUT:
     return "the peer did not answer in time";
   default: {

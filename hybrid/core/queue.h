@@ -31,7 +31,6 @@ struct queue {
   const struct transport_ops *ops;
   struct token_list pops; /* or accepts, of a listener */
   struct token_list drains;
-  uint32_t connect_token;
   uint32_t object;     /* the transport's index; of QUEUE_STREAM and QUEUE_DGRAM without port: none */
   hy_addr local;       /* bound address; port 0: not bound */
   uint16_t generation; /* 13 bits are used */
@@ -39,6 +38,7 @@ struct queue {
   uint8_t bound;
   uint32_t next_free;
 };
+static_assert(sizeof(struct queue) == 64, "one cache line per queue");
 
 struct queues {
   struct queue *slots;

@@ -9,6 +9,10 @@
 
 #define EXTENSION_HEADERS_MAX 8 /* more than that and somebody is playing */
 
+static inline bool mac_equal(const uint8_t a[6], const uint8_t b[6]) {
+  return load32(a) == load32(b) && load16(a + 4) == load16(b + 4);
+}
+
 static bool parse_ip4(struct stack *st, const uint8_t *p, uint32_t len, struct packet *out) {
   struct stats *s = st->stats;
   if (len < IP4_LEN) {
@@ -17,7 +21,8 @@ static bool parse_ip4(struct stack *st, const uint8_t *p, uint32_t len, struct p
   }
   uint32_t header = (uint32_t)(p[0] & 15) * 4;
   uint32_t total = load16(p + 2);
-  if (p[0] >> 4 != 4 || header < IP4_LEN || total < header || csum_fold(csum_add(0, p, header)) != 0) {
+  if (p[0] >> 4 != 4 || header < IP4_LEN || total < header ||
+      csum_fold(header == IP4_LEN ? csum_ip4(p) : csum_add(0, p, header)) != 0) {
     s->drop_ip_header++;
     return false;
   }
@@ -110,7 +115,7 @@ bool packet_parse(struct stack *st, uint8_t link, uint32_t frame, struct packet 
     type = load16(p + l2 + 2);
     l2 += 4;
   }
-  bool ours = memcmp(p, l->mac, 6) == 0;
+  bool ours = mac_equal(p, l->mac);
   if (!ours && !(l->answers_arp && (p[0] & 1))) { /* group addresses matter to ARP and ND only */
     s->drop_mac++;
     return false;

@@ -74,7 +74,7 @@ void path_send(struct stack *st, const struct path *path, const uint8_t src[16],
     store16(p + 10, 0);
     memcpy(p + 12, src + 12, 4);
     memcpy(p + 16, dst + 12, 4);
-    uint16_t sum = csum_fold(csum_add(0, p, IP4_LEN));
+    uint16_t sum = csum_fold(csum_ip4(p));
     memcpy(p + 10, &sum, 2);
     type = ETH_IP4;
     f->len = (uint16_t)(f->len + IP4_LEN);

@@ -157,7 +157,8 @@ static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint
   const struct tx_node *node = &st->tx_nodes[n];
   uint32_t frame;
   bool last = node->next == NODE_NONE;
-  if (seq == node->seq && node->len <= len && (last ? leaves_in_place(st, c, node) : worth_in_place(st, c, node))) {
+  if (seq == node->seq && node->len <= len &&
+      (last ? leaves_in_place(st, c, node) : worth_in_place(st, c, node))) {
     len = node->len;
     frame = node->frame;
     frame_ref(st->arena, frame);

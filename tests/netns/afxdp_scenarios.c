@@ -9,112 +9,21 @@
  * A scenario that does not hold says which line of it, and exits 1. It waits by
  * polling, with a deadline, never by sleeping for luck.
  */
-#include "afxdp/afxdp.h"
-#include "bench/redirect.h"
+#include "scenario.h"
 
 #include <errno.h>
-#include <grp.h>
-#include <linux/capability.h>
-#include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { QUEUES = 4, PORT = 7007, FRAMES = 2048, HEADERS = 42, FRAME_MAX = 1514 };
-
-#define CHECK(condition)                                                                                     \
-  do {                                                                                                       \
-    if (!(condition)) {                                                                                      \
-      fprintf(stderr, "%s:%d: %s does not hold (errno %d)\n", __func__, __LINE__, #condition, errno);        \
-      exit(1);                                                                                               \
-    }                                                                                                        \
-  } while (0)
-
-/* One end of the wire: its steering, and the arena its queues share. */
-struct end {
-  const char *ifname;
-  uint32_t ifindex;
-  struct redirect redirect;
-  struct arena arena;
-};
-
-static bool generic;
-static struct end ends[2] = {{.ifname = "va"}, {.ifname = "vb"}};
-
-static uint64_t now_ns(void) {
-  struct timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static bool before(uint64_t deadline_ns) {
-  return now_ns() < deadline_ns;
-}
-
-static uint64_t in_seconds(unsigned seconds) {
-  return now_ns() + seconds * 1000000000ull;
-}
-
-static void wire_up_frames(uint32_t frames) {
-  for (int i = 0; i < 2; i++) {
-    ends[i].ifindex = if_nametoindex(ends[i].ifname);
-    CHECK(ends[i].ifindex != 0);
-    CHECK(arena_init(&ends[i].arena, frames, 2048, HY_HUGEPAGES_NO) == 0);
-    CHECK(redirect_attach(&ends[i].redirect, ends[i].ifindex, generic, PORT) == 0);
-  }
-}
+enum { FRAMES = 2048, HEADERS = 42, FRAME_MAX = 1514 };
 
 static void wire_up(void) {
   wire_up_frames(FRAMES);
-}
-
-static hy_afxdp_config config_of(const struct end *end, uint32_t queue) {
-  return (hy_afxdp_config){
-      .struct_size = sizeof(hy_afxdp_config),
-      .ifindex = end->ifindex,
-      .queue = queue,
-      .xsk_fd = -1,
-      .map_fd = end->redirect.map_fd,
-      .ring_size = 256,
-  };
-}
-
-static struct hy_device *queue_open(struct end *end, uint32_t queue) {
-  hy_afxdp_config config = config_of(end, queue);
-  struct hy_device *dev = NULL;
-  CHECK(afxdp_open(&end->arena, &config, NULL, &dev) == 0);
-  return dev;
-}
-
-static void queue_close(struct hy_device *dev) {
-  dev->ops->close(dev);
-}
-
-static void nothing_leaked(void) {
-  for (int e = 0; e < 2; e++) {
-    CHECK(ends[e].arena.free_count == ends[e].arena.frames);
-    for (uint32_t i = 0; i < ends[e].arena.frames; i++)
-      CHECK(frame_meta(&ends[e].arena, i)->refs == 0 &&
-            !(frame_meta(&ends[e].arena, i)->flags & FRAME_IN_DEVICE));
-  }
-}
-
-static void interface_set(const char *ifname, bool up) {
-  struct ifreq request = {0};
-  memcpy(request.ifr_name, ifname, strlen(ifname));
-  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  CHECK(fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &request) == 0);
-  request.ifr_flags = (short)(up ? request.ifr_flags | IFF_UP : request.ifr_flags & ~IFF_UP);
-  CHECK(ioctl(fd, SIOCSIFFLAGS, &request) == 0);
-  close(fd);
 }
 
 /* ---- frames: the header that redirect.h matches, then bytes that follow from the number --------- */
@@ -188,16 +97,6 @@ static void transfer(struct hy_device *from, struct hy_device *to, uint32_t firs
       frame_check(to->arena, frames[i], first + received, length_of(first + received));
       frame_unref(to->arena, frames[i]);
     }
-  }
-}
-
-/* Polls until `count` frames have come, which are then the caller's. */
-static void receive(struct hy_device *dev, uint32_t *frames, uint32_t count) {
-  uint64_t deadline = in_seconds(5);
-  for (uint32_t have = 0; have < count;) {
-    CHECK(before(deadline));
-    uint32_t want = count - have < DEVICE_BURST ? count - have : DEVICE_BURST;
-    have += dev->ops->rx_burst(dev, frames + have, want);
   }
 }
 
@@ -560,16 +459,6 @@ static int socket_receive(int over) {
   int fd;
   memcpy(&fd, CMSG_DATA(c), sizeof fd);
   return fd;
-}
-
-static void privileges_drop(void) {
-  struct rlimit limit = {.rlim_cur = 8 << 20, .rlim_max = 8 << 20};
-  CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
-  CHECK(setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0);
-  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-  struct __user_cap_data_struct data[2] = {0};
-  CHECK(syscall(SYS_capset, &header, data) == 0);
-  CHECK(socket(AF_XDP, SOCK_RAW, 0) == -1 && errno == EPERM);
 }
 
 /* Child: registers an arena of its own with the socket, says so, echoes 100 frames, closes. */

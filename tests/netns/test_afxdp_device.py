@@ -1,8 +1,8 @@
 """The AF_XDP device on a real kernel: frames over a veth pair, in native and in generic mode.
 
-What is tested is C, so the scenarios are C: ``afxdp_scenarios.c``, each named after the
-behaviour that it checks. This file makes a network namespace with both ends of the pair in it
-and runs them there.
+What is tested is C, so the scenarios are C: ``afxdp_scenarios.c`` and ``served_scenarios.c``,
+each named after the behaviour that it checks. This file makes a network namespace with both
+ends of the pair in it and runs them there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 
 BUILD = Path(os.environ.get("HYBRID_BUILD", Path(__file__).resolve().parents[2] / "build"))
 PROGRAM = BUILD / "tests" / "netns" / "afxdp-scenarios"
+SERVED_PROGRAM = BUILD / "tests" / "netns" / "served-scenarios"
 NETNS = f"afxdp-test-{os.getpid()}"
 QUEUES = 4
 
@@ -35,6 +36,11 @@ SCENARIOS = (
     "what_makes_no_sense_is_refused_and_leaks_nothing",
     "a_handed_socket_serves_a_process_without_privileges",
     "an_arena_beyond_the_lock_limit_is_refused_by_name",
+)
+
+SERVED_SCENARIOS = (
+    "a_process_without_privileges_serves_by_what_it_was_handed",
+    "an_arena_that_may_not_be_locked_has_an_error_of_its_own",
 )
 
 
@@ -70,15 +76,27 @@ def test_every_scenario_of_the_program_is_run_here() -> None:
     assert tuple(listed.stdout.split()) == SCENARIOS
 
 
-@pytest.mark.parametrize("mode", ["native", "generic"])
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_device(netns: str, scenario: str, mode: str) -> None:
-    """One behaviour in one mode."""
+def run_scenario(netns: str, program: Path, scenario: str, mode: str) -> None:
+    """Fails with what the program said."""
     done = subprocess.run(
-        ["ip", "netns", "exec", netns, PROGRAM, scenario, mode],
+        ["ip", "netns", "exec", netns, program, scenario, mode],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr or f"ended by {done.returncode}"
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_device(netns: str, scenario: str, mode: str) -> None:
+    """One behaviour in one mode."""
+    run_scenario(netns, PROGRAM, scenario, mode)
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+@pytest.mark.parametrize("scenario", SERVED_SCENARIOS)
+def test_handover(netns: str, scenario: str, mode: str) -> None:
+    """What a launcher hands over works in a process that has no privilege left."""
+    run_scenario(netns, SERVED_PROGRAM, scenario, mode)

@@ -63,6 +63,20 @@ def foreign_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.write_text(
         "#include <linux/bpf.h>\n"
         '__attribute__((section("xdp"), used)) int somebody(struct xdp_md *ctx) { return XDP_PASS; }\n'
-        'char license[] __attribute__((section("license"), used)) = "GPL";\n'
+        'char _license[] __attribute__((section("license"), used)) = "GPL";\n'
     )
     return compile_bpf(source, folder / "foreign.bpf.o")
+
+
+@pytest.fixture(scope="session")
+def empty_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same maps, and a program that does nothing: what a run costs whatever it runs."""
+    folder = tmp_path_factory.mktemp("empty")
+    source = folder / "empty.bpf.c"
+    source.write_text(
+        "#define hybrid_steer set_aside\n"
+        f'#include "{SOURCES}/steer.bpf.c"\n'
+        "#undef hybrid_steer\n"
+        'SEC("xdp") int hybrid_steer(struct xdp_md *ctx) { return XDP_PASS; }\n'
+    )
+    return compile_bpf(source, folder / "steer.bpf.o", "-mcpu=v3")

@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,11 +64,36 @@ class Veth:
     def remove(self) -> None:
         run("ip", "netns", "del", self.namespace, check=False)
 
-    def send(self, frame: bytes) -> None:
+    @contextmanager
+    def sending(self, frame: bytes) -> Iterator[None]:
+        """Another thread sends without a pause; what it sent has arrived, or never will, at the end."""
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                self.send(frame, 200)
+
+        sender = threading.Thread(target=work)  # born in this thread's namespace
+        sender.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            sender.join()
+            run("ip", "link", "set", self.far, "down")
+
+    def listen(self) -> socket.socket:
+        """Sees each frame that gets past the near end's XDP program."""
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3))
+        tap.bind((self.near, 3))
+        return tap
+
+    def send(self, frame: bytes, times: int = 1) -> None:
         """Out of the far end. To be called inside the namespace."""
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
             wire.bind((self.far, 0))
-            wire.send(frame)
+            for _ in range(times):
+                wire.send(frame)
 
 
 @dataclass
