@@ -125,8 +125,8 @@ static void end_write(struct world *w, struct end *e) {
         ((uint8_t *)sga.segs[s].addr)[i] = stream_byte(e->host, e->port, e->peer_port, offset++);
     EXPECT(w, offset == e->sent + len);
     int rc = hy_push(shard, e->qd, &sga, e->want_tokens ? &qt : NULL);
-    if (e->want_tokens)
-      hy_sga_free(shard, &sga); /* the library has its own reference */
+    if (e->want_tokens || rc < 0)
+      hy_sga_free(shard, &sga); /* with a token the library has references of its own */
     if (rc == -EAGAIN) {
       EXPECT(w, hy_drain(shard, e->qd, &qt) == 0);
       e->draining = true;
