@@ -94,6 +94,8 @@ static void end_give_back(struct world *w, struct end *e, bool hard) {
 }
 
 static void end_failed(struct world *w, struct end *e, int32_t status) {
+  if (w->net.trace)
+    fprintf(stderr, "end at host %u port %u: %s\n", e->host, e->port, hy_strerror(status));
   EXPECT(w, !w->must_succeed);
   EXPECT(w, status == -ECONNRESET || status == -ETIMEDOUT || status == -EPIPE || status == -ECONNREFUSED);
   if (e->error == 0)
@@ -123,8 +125,8 @@ static void end_write(struct world *w, struct end *e) {
         ((uint8_t *)sga.segs[s].addr)[i] = stream_byte(e->host, e->port, e->peer_port, offset++);
     EXPECT(w, offset == e->sent + len);
     int rc = hy_push(shard, e->qd, &sga, e->want_tokens ? &qt : NULL);
-    if (e->want_tokens)
-      hy_sga_free(shard, &sga); /* the library has its own reference */
+    if (e->want_tokens || rc < 0)
+      hy_sga_free(shard, &sga); /* with a token the library has references of its own */
     if (rc == -EAGAIN) {
       EXPECT(w, hy_drain(shard, e->qd, &qt) == 0);
       e->draining = true;
@@ -174,6 +176,12 @@ static void end_step(struct world *w, struct end *e) {
 static void end_popped(struct world *w, struct end *e, hy_event *event) {
   hy_shard *shard = shard_of(w, e);
   e->popping = false;
+  if (event->status == -ENOBUFS) { /* it holds too much: the data stays for the next pop */
+    while (e->nheld > 0)
+      hy_sga_free(shard, &e->held[--e->nheld]);
+    e->read_at = w->net.now + 1000000;
+    return;
+  }
   if (event->status < 0) {
     end_failed(w, e, event->status);
     return;
@@ -284,6 +292,26 @@ static uint64_t next_whim(const struct world *w) {
   return next;
 }
 
+/* What a person who replays a failure wants to know. */
+static void world_dump(const struct world *w) {
+  for (uint32_t i = 0; i < 2; i++) {
+    const hy_shard *shard = w->net.shards[i];
+    fprintf(stderr, "host %u at %.6f: %u of %u frames free, application holds %u, %u connections\n", i,
+            (double)w->net.now / 1e9, shard->arena.free_count, shard->arena.frames, shard->app_frames,
+            shard->stack.conns_used);
+    for (unsigned k = 0; k < hy_stat_count(); k++)
+      if (hy_stat(shard, k) != 0)
+        fprintf(stderr, "  %s %llu\n", hy_stat_name(k), (unsigned long long)hy_stat(shard, k));
+  }
+  for (uint32_t i = 0; i < w->nends; i++) {
+    const struct end *e = &w->ends[i];
+    fprintf(stderr, "end %u>%u of host %u: qd %d sent %u/%u received %u pushes %u/%u held %u%s%s%s%s error %d\n",
+            e->port, e->peer_port, e->host, e->qd, e->sent, e->to_send, e->received, e->pushed, e->pushes, e->nheld,
+            e->popping ? " popping" : "", e->draining ? " draining" : "", e->shut ? " shut" : "",
+            e->eof ? " eof" : "", e->error);
+  }
+}
+
 /* Lets the world go on until nothing more will happen or `until` has come. */
 static int run_until(struct world *w, uint64_t until) {
   for (uint64_t steps = 0;; steps++) {
@@ -380,6 +408,8 @@ static void impair(struct world *w, uint32_t lost_max) {
 
 static int run_to_the_end(struct world *w) {
   int line = run_until(w, w->net.now + MINUTES(120));
+  if (w->net.trace)
+    world_dump(w);
   if (line != 0)
     return line;
   HOLDS(all_given_back(w));
@@ -467,5 +497,6 @@ int main(void) {
       cmocka_unit_test(property_an_abort_reaches_the_peer_and_leaves_nothing),
       cmocka_unit_test(property_a_cut_wire_leaves_nothing),
   };
+  choose_tests();
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

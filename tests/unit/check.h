@@ -47,6 +47,12 @@ static inline void for_seeds(uint64_t count, int (*property)(uint64_t seed)) {
   }
 }
 
+/* HYBRID_TEST=pattern (with * and ?) runs only the tests whose names match. */
+static inline void choose_tests(void) {
+  if (getenv("HYBRID_TEST") != NULL)
+    cmocka_set_test_filter(getenv("HYBRID_TEST"));
+}
+
 /* Inside a property: gives for_seeds() the line that does not hold. */
 #define HOLDS(condition)                                                                                     \
   do {                                                                                                       \
