@@ -38,9 +38,8 @@ void hy_config_default(hy_config *config) {
 static int config_resolve(const hy_config *given, hy_config *out) {
   hy_config d;
   hy_config_default(&d);
-  *out = d;
   if (!given)
-    return 0;
+    given = &d;
   if (given->struct_size != sizeof(hy_config))
     return -EINVAL;
   *out = *given;
