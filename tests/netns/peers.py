@@ -32,6 +32,7 @@ BUILD = Path(os.environ.get("HYBRID_BUILD", Path(__file__).resolve().parents[2] 
 APP = BUILD / "tests" / "netns" / "peer-app"
 PORT = 7000
 SILENT_PORT = 7001  # steered to us, and nobody listens
+KERNEL_PORT = 7100  # no rule names it
 EPHEMERAL = (40000, 49999)
 WITHIN_S = 60.0
 MIB = 1 << 20
@@ -412,7 +413,7 @@ class Traffic:
         self.longest_s = 0.0
         self.failure: BaseException | None = None
         self._stop = threading.Event()
-        self._listener = Listener(lab.server)
+        self._listener = Listener(lab.server, KERNEL_PORT)
         self._ping = lab.client.popen(
             ["ping", "-i", "0.02", str(lab.server.ipv4)], stdout=subprocess.PIPE, text=True
         )

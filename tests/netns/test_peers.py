@@ -333,7 +333,7 @@ def test_an_echo_whose_client_does_not_read_holds_back_and_loses_nothing(app: Ap
     assert app.result(name)["status"] == 0
 
 
-# ---- datagrams -----------------------------------------------------------------------------------------
+# ---- datagrams ---------------------------------------------------------------------------------------
 
 
 def test_datagrams_from_the_kernel_are_echoed(app: App, family: int) -> None:
@@ -361,7 +361,7 @@ def test_datagrams_from_us_are_echoed_by_the_kernel(app: App, family: int) -> No
     assert ours["received"] == 100
 
 
-# ---- a bad wire ------------------------------------------------------------------------------------------
+# ---- a bad wire --------------------------------------------------------------------------------------
 
 
 def test_what_the_peer_loses_is_sent_again(app: App, meet: Meet) -> None:
@@ -429,7 +429,7 @@ def test_a_peer_that_vanishes_is_waited_for_and_found_again(app: App, meet: Meet
     assert (ours["status"], received) == (0, Received(MIB, ours["crc_out"]))
 
 
-# ---- several queues, both modes ------------------------------------------------------------------------------
+# ---- several queues, both modes ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["native", "generic"])
@@ -463,7 +463,7 @@ def test_one_program_serves_every_queue(apps: Callable[..., App], mode: str) -> 
     check_statistics(app)
 
 
-# ---- a server that is killed ---------------------------------------------------------------------------------
+# ---- a server that is killed -------------------------------------------------------------------------
 
 
 def refused(lab: Lab) -> bool:
@@ -517,11 +517,14 @@ def test_kill_9_under_load_leaves_the_kernels_traffic_alone_and_the_port_to_the_
         for thread in loaders:
             thread.join(60)
             assert not thread.is_alive()
-        with Listener(lab.server, PORT) as listener, Peer.dial(lab.client, SERVER[4]) as client:
-            with listener.accept() as server:
-                server.send_all(b"by the kernel")
-                server.end()
-                assert client.sock.recv(64) == b"by the kernel"
+        with (
+            Listener(lab.server, PORT) as listener,
+            Peer.dial(lab.client, SERVER[4]) as client,
+            listener.accept() as server,
+        ):
+            server.send_all(b"by the kernel")
+            server.end()
+            assert client.sock.recv(64) == b"by the kernel"
         traffic.wait_for_more()
 
         app.start()
@@ -546,7 +549,7 @@ def test_kill_9_under_load_leaves_the_kernels_traffic_alone_and_the_port_to_the_
             path.unlink()
 
 
-# ---- statistics ----------------------------------------------------------------------------------------------
+# ---- statistics --------------------------------------------------------------------------------------
 
 
 def check_statistics(app: App) -> None:
