@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from hybrid.agent import ports
-from hybrid.agent.desired import Desired, in_order
+from hybrid.agent.desired import comparable, in_order, outgoing
 from hybrid.agent.plan import (
     Attach,
     Detach,
@@ -23,7 +23,7 @@ from hybrid.agent.plan import (
 from hybrid.agent.state import Applied, Namespace, Store, locked
 from hybrid.bpf import PinState, Steering, XdpMode, attached, ensure_bpffs, inspect
 from hybrid.errors import BusyError, HybridError, RolledBackError
-from hybrid.policy.rule import Rule
+from hybrid.policy import CompiledInterface, Rule
 
 Undo = Callable[[], None]
 
@@ -57,12 +57,13 @@ class Agent:
                 found[name] = Present(pinned.obtained, rules, tuple(steering.sockets()), remembered.get(name))
         return found
 
-    def plan(self, desired: Sequence[Desired]) -> Result:
+    def plan(self, desired: Sequence[CompiledInterface]) -> Result:
         """What :meth:`apply` would do, with everything checked that can be without doing it."""
         present = self.look()
         for wanted in desired:
             self._check(wanted, present.get(wanted.name))
-        steps = plan(desired, present, self.store.load(), ports.read(), self.store.ports())
+        wanted_rules = [comparable(wanted) for wanted in desired]
+        steps = plan(wanted_rules, present, self.store.load(), ports.read(), self.store.ports())
         for step in steps:
             if isinstance(step, Detach) and present[step.ifname].sockets:
                 raise BusyError(
@@ -71,7 +72,7 @@ class Agent:
                 )
         return Result(tuple(steps), present)
 
-    def apply(self, desired: Sequence[Desired], policy: str) -> Result:
+    def apply(self, desired: Sequence[CompiledInterface], policy: str) -> Result:
         """Does it. ``RolledBackError``: a step failed, and those before it were undone."""
         with locked(self.store.folder.parent):
             ensure_bpffs()
@@ -88,7 +89,7 @@ class Agent:
 
     # -- before -----------------------------------------------------------------------
 
-    def _check(self, wanted: Desired, there: Present | None) -> None:
+    def _check(self, wanted: CompiledInterface, there: Present | None) -> None:
         try:
             socket.if_nametoindex(wanted.name)
         except OSError:
@@ -167,7 +168,7 @@ class Agent:
                 busy_poll=wanted.busy_poll,
                 strict=wanted.strict,
                 queues=wanted.queues,
-                outgoing=wanted.outgoing,
+                outgoing=outgoing(wanted),
                 obtained=obtained.mode,
                 note=obtained.note,
             )
@@ -177,12 +178,12 @@ class Agent:
 
     # -- after ---------------------------------------------------------------------------
 
-    def _verify(self, desired: Sequence[Desired]) -> None:
+    def _verify(self, desired: Sequence[CompiledInterface]) -> None:
         """Reads back what the kernel has."""
         present = self.look()
         for wanted in desired:
             there = present.get(wanted.name)
-            if there is None or there.rules != wanted.rules:
+            if there is None or there.rules != comparable(wanted).rules:
                 raise HybridError(
                     f"the kernel does not hold the rules of {wanted.name} that were given to it",
                     "see hybrid status; another process may have changed them",
@@ -193,7 +194,7 @@ class Agent:
                     f"{wanted.name} has {there.obtained.queues} receive queues, and no queue {beyond[0]}",
                     f"correct `queues` in the policy, or give it more: ethtool -L {wanted.name}",
                 )
-            if wanted.strict and wanted.mode not in (XdpMode.AUTO, there.obtained.mode):
+            if wanted.strict and XdpMode(wanted.mode) not in (XdpMode.AUTO, there.obtained.mode):
                 raise HybridError(
                     f"{wanted.name}: {wanted.mode} mode was asked for, {there.obtained.mode} obtained",
                     "allow it with strict: false, or choose another mode",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hybrid.agent.desired import Desired, describe
+from hybrid.agent.desired import outgoing
 from hybrid.agent.ports import format_ports, spread
 from hybrid.agent.state import Applied
 from hybrid.bpf import Obtained, XdpMode
-from hybrid.policy.rule import Rule
+from hybrid.policy import CompiledInterface, Rule, describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Present:
 class Attach:
     """Load the program and attach it."""
 
-    desired: Desired
+    desired: CompiledInterface
 
     def __str__(self) -> str:
         return f"{self.desired.name}: attach the steering program ({self.desired.mode} mode)"
@@ -47,7 +47,7 @@ class Detach:
 class ReplaceRules:
     """Exchange all rules at once."""
 
-    desired: Desired
+    desired: CompiledInterface
     before: tuple[Rule, ...]
 
     def __str__(self) -> str:
@@ -57,30 +57,23 @@ class ReplaceRules:
         """One line for each rule that comes, goes or changes."""
         old = {rule.name: rule for rule in self.before}
         new = {rule.name: rule for rule in self.desired.rules}
-        lines = [
-            f"  - {r.name} (priority {r.priority}): {describe(r)}" for n, r in old.items() if new.get(n) != r
-        ]
-        lines += [
-            f"  + {r.name} (priority {r.priority}): {describe(r)}" for n, r in new.items() if old.get(n) != r
-        ]
-        return lines or ["  ~ the same rules in another order"]
+        gone = [f"  - {name}: {describe(rule)}" for name, rule in old.items() if new.get(name) != rule]
+        come = [f"  + {name}: {describe(rule)}" for name, rule in new.items() if old.get(name) != rule]
+        return gone + come or ["  ~ the same rules in another order"]
 
 
 @dataclass(frozen=True, slots=True)
 class Remember:
     """Note what the policy asks of the sockets, for programs started from now on."""
 
-    desired: Desired
+    desired: CompiledInterface
     before: Applied | None
 
     def __str__(self) -> str:
-        words = [f"copy {self.desired.copy.name.lower()}"]
+        words = [f"copy {self.desired.copy}"]
         words.append("all queues" if self.desired.queues is None else f"queues {list(self.desired.queues)}")
-        words += [
-            word
-            for word, on in (("busy polling", self.desired.busy_poll), ("strict", self.desired.strict))
-            if on
-        ]
+        words += ["busy polling"] if self.desired.busy_poll else []
+        words += ["strict"] if self.desired.strict else []
         return f"{self.desired.name}: socket options for programs started from now on: {', '.join(words)}"
 
 
@@ -105,11 +98,7 @@ class ReservePorts:
 
     def __str__(self) -> str:
         said = format_ports(self.ours_after)
-        return (
-            f"reserve local ports {said} for steered connections"
-            if said
-            else "release the reserved local ports"
-        )
+        return f"reserve local ports {said} for steered connections" if said else "release local ports"
 
 
 Step = Attach | Detach | ReplaceRules | Remember | Forget | ReservePorts
@@ -120,7 +109,7 @@ def _line(rule: Rule) -> str:
 
 
 def plan(
-    desired: Sequence[Desired],
+    desired: Sequence[CompiledInterface],
     present: Mapping[str, Present],
     remembered: Mapping[str, Applied],
     reserved: frozenset[int],
@@ -134,7 +123,7 @@ def plan(
     steps: list[Step] = []
     names = {wanted.name for wanted in desired}
     others = reserved - ours
-    wanted_ports = spread(range_ for wanted in desired for range_ in wanted.outgoing)
+    wanted_ports = spread(range_ for wanted in desired for range_ in outgoing(wanted))
     after = others | wanted_ports
     if after != reserved or wanted_ports - others != ours:
         steps.append(ReservePorts(reserved, after, ours, wanted_ports - others))
@@ -147,10 +136,10 @@ def plan(
     return steps
 
 
-def _interface(wanted: Desired, there: Present | None, remembered: Applied | None) -> list[Step]:
+def _interface(wanted: CompiledInterface, there: Present | None, remembered: Applied | None) -> list[Step]:
     steps: list[Step] = []
     before: tuple[Rule, ...] = ()
-    if there is not None and wanted.mode not in (XdpMode.AUTO, there.obtained.mode):
+    if there is not None and XdpMode(wanted.mode) not in (XdpMode.AUTO, there.obtained.mode):
         steps.append(Detach(wanted.name, f"it is in {there.obtained.mode} mode, {wanted.mode} is asked for"))
         there = None
     if there is None:
@@ -164,9 +153,9 @@ def _interface(wanted: Desired, there: Present | None, remembered: Applied | Non
     return steps
 
 
-def _same(wanted: Desired, remembered: Applied | None) -> bool:
+def _same(wanted: CompiledInterface, remembered: Applied | None) -> bool:
     return remembered is not None and (
         (remembered.mode, remembered.copy, remembered.busy_poll, remembered.strict, remembered.queues)
         == (wanted.mode, wanted.copy, wanted.busy_poll, wanted.strict, wanted.queues)
-        and remembered.outgoing == wanted.outgoing
+        and remembered.outgoing == outgoing(wanted)
     )

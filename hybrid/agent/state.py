@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from hybrid.bpf.bpffs import netns_inode
-from hybrid.errors import BusyError, HybridError, from_errno
-from hybrid.launch.control import Copy
+from hybrid.errors import BusyError, from_errno
+from hybrid.policy import CopyMode
 
 RUN = Path("/run/hybrid")
+LOCK = ".lock"
 _SO_NETNS_COOKIE = 71
 _VERSION = 1
 _FILE_MAX_BYTES = 1 << 20
@@ -53,7 +54,7 @@ class Applied:
     ifname: str
     policy: str
     mode: str
-    copy: int = Copy.AUTO
+    copy: str = CopyMode.AUTO
     busy_poll: bool = False
     strict: bool = False
     queues: tuple[int, ...] | None = None
@@ -159,17 +160,29 @@ def _read(path: Path) -> Stored | None:
 def locked(run: Path = RUN) -> Iterator[None]:
     """One process changes the host at a time; the lock goes with the process that holds it."""
     try:
-        run.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(run / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise from_errno(error.errno or 0, f"lock {run}") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while True:
+            run.mkdir(mode=0o755, parents=True, exist_ok=True)
+            fd = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is(fd, run / LOCK):
+                    break
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # `hybrid clean` removed it in between
     except BlockingIOError:
         raise BusyError("another hybrid command is changing this host", "wait for it to end") from None
     except OSError as error:
-        raise HybridError(f"cannot lock {run}: {error.strerror}") from None
-    else:
+        raise from_errno(error.errno or 0, f"lock {run}") from None
+    try:
         yield
     finally:
         os.close(fd)
+
+
+def _is(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
