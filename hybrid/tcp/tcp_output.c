@@ -25,8 +25,8 @@ bool conn_path(struct stack *st, struct tcp_conn *c) {
 uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
   uint32_t space = st->rcvbuf_bytes > c->rxq_bytes ? st->rcvbuf_bytes - c->rxq_bytes : 0;
   /* When frames run short all connections get less: each free frame may hold one small segment. */
-  uint32_t spare =
-      st->arena->free_count > st->frames_reserve ? st->arena->free_count - st->frames_reserve : 0;
+  uint32_t keep = st->frames_reserve / 2; /* the application stops at twice that: it can't close the window */
+  uint32_t spare = st->arena->free_count > keep ? st->arena->free_count - keep : 0;
   if (spare < space / 512)
     space = spare * 512;
   /* Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): no news of less than a segment. */
