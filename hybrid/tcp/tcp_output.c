@@ -25,8 +25,8 @@ bool conn_path(struct stack *st, struct tcp_conn *c) {
 uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
   uint32_t space = st->rcvbuf_bytes > c->rxq_bytes ? st->rcvbuf_bytes - c->rxq_bytes : 0;
   /* When frames run short all connections get less: each free frame may hold one small segment. */
-  uint32_t spare =
-      st->arena->free_count > st->frames_reserve ? st->arena->free_count - st->frames_reserve : 0;
+  uint32_t keep = st->frames_reserve / 2; /* the application stops at twice that: it can't close the window */
+  uint32_t spare = st->arena->free_count > keep ? st->arena->free_count - keep : 0;
   if (spare < space / 512)
     space = spare * 512;
   /* Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): no news of less than a segment. */
@@ -234,8 +234,13 @@ static bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
   while (seq_lt(c->snd_nxt, end)) {
     uint32_t unsent = end - c->snd_nxt;
     uint32_t len = min32(min32(unsent, usable_window(c)), c->mss);
-    /* Sender's silly window avoidance (RFC 9293 section 3.8.6.2.1). */
-    if (len == 0 || (len < unsent && len < c->mss && len < c->snd_wnd_max / 2 && !override))
+    bool again = seq_lt(c->snd_nxt, c->snd_max);
+    /* What had been sent goes again after a time-out, though the window has been closed since. */
+    if (len == 0 && again && c->snd_nxt == c->snd_una)
+      len = min32(min32(unsent, c->snd_max - c->snd_nxt), c->mss);
+    /* Sender's silly window avoidance (RFC 9293 section 3.8.6.2.1), of new data only: nothing else would
+     * ever fill the gap. */
+    if (len == 0 || (len < unsent && len < c->mss && len < c->snd_wnd_max / 2 && !override && !again))
       return true;
     uint32_t sent = send_data(st, c, c->tx_next, c->snd_nxt, len, TCP_ACK);
     if (sent == 0)
@@ -251,7 +256,8 @@ static bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
     if (c->rto_at == 0 || (c->flags & CONN_PROBE))
       conn_set_rto(st, c);
   }
-  if ((c->flags & CONN_SHUT) && c->snd_nxt == end && usable_window(c) > 0) {
+  if ((c->flags & CONN_SHUT) && c->snd_nxt == end &&
+      (usable_window(c) > 0 || seq_lt(c->snd_nxt, c->snd_max))) {
     if (!tcp_send_control(st, c, TCP_FIN | TCP_ACK, end))
       return false;
     c->snd_nxt++;
