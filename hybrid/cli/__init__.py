@@ -44,6 +44,7 @@ __all__ = ["COMMANDS", "app", "main"]
 COMMANDS: dict[str, str] = {
     "lab": "hybrid.cli.commands.lab",
     "check": "hybrid.cli.commands.check",
+    "doctor": "hybrid.cli.commands.doctor",
 }
 
 
