@@ -9,7 +9,12 @@ from typer.testing import CliRunner
 
 from hybrid.cli import app
 
-VALID = "version: 1\ninterfaces:\n  - name: hys0\n    rules:\n      - {name: redis, match: {protocol: tcp, destination_port: 6379}, to: afxdp}\n"
+VALID = """version: 1
+interfaces:
+  - name: hys0
+    rules:
+      - {name: redis, match: {protocol: tcp, destination_port: 6379}, to: afxdp}
+"""
 
 
 def check(tmp_path: Path, text: str, *more: str) -> tuple[int, str, str]:
@@ -35,7 +40,7 @@ def test_the_json_form_has_the_rules(tmp_path: Path) -> None:
 def test_an_invalid_file_ends_with_1_and_each_place(tmp_path: Path) -> None:
     code, out, err = check(tmp_path, VALID.replace("tcp", "tpc").replace("afxdp", "afxpd"))
     assert (code, out) == (1, "")
-    assert "p.yaml:5:42: 'tpc' is not a value of 'protocol'" in err
+    assert "p.yaml:5:41: 'tpc' is not a value of 'protocol'" in err
     assert "did you mean 'afxdp'?" in err
 
 

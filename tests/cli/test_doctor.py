@@ -47,7 +47,7 @@ def test_without_privilege_what_cannot_be_seen_is_inconclusive() -> None:
     script = (
         "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)\nfrom hybrid.cli import main\nmain()"
     )
-    command = [sys.executable, "-c", script, "doctor", "--output", "json"]
+    command = [sys.executable, "-P", "-c", script, "doctor", "--output", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 5, done.stderr
     found = {f["name"]: f for group in json.loads(done.stdout)["findings"].values() for f in group}

@@ -194,7 +194,7 @@ app(["a"], interruption=interruption)
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_unwinds_and_ends_quietly(number: signal.Signals, code: int) -> None:
-    command = [sys.executable, "-c", INTERRUPTED]
+    command = [sys.executable, "-P", "-c", INTERRUPTED]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
@@ -234,7 +234,7 @@ def test_the_exception_tree_is_the_one_that_is_drawn() -> None:
 def test_an_ordinary_user_is_told_to_use_sudo() -> None:
     script = "import os; os.setuid(65534)\nfrom hybrid.cli import main\nmain()"
     done = subprocess.run(
-        [sys.executable, "-c", script, "lab", "up"], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", script, "lab", "up"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 5
     assert done.stderr.splitlines()[-1] == "  what to do: run it with sudo"
