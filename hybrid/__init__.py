@@ -1,1 +1,72 @@
 """hybrid: a microsecond-scale datapath for the flows a policy names."""
+
+from hybrid.api.address import Address
+from hybrid.api.config import Clock, Config, Hugepages
+from hybrid.api.errors import (
+    AbortedError,
+    AddressInUseError,
+    AddressNotAvailableError,
+    BrokenError,
+    CancelledError,
+    LimitError,
+    NotConnectedError,
+    NotServedError,
+    QueueError,
+    RefusedError,
+    ResetError,
+    ShardBusyError,
+    ShardClosedError,
+    StaleTokenError,
+    TimedOutError,
+    UnreachableError,
+    ViewsHeldError,
+    WouldBlockError,
+)
+from hybrid.api.host import Host, Link, LocalAddress, Neighbour, Route
+from hybrid.api.queue import Event, Kind, Op, Queue, Token
+from hybrid.api.sga import Sga
+from hybrid.api.shard import Shard, link, stat_help, stat_names
+from hybrid.api.wire import Wire
+from hybrid.errors import HybridError
+
+__all__ = [
+    "AbortedError",
+    "Address",
+    "AddressInUseError",
+    "AddressNotAvailableError",
+    "BrokenError",
+    "CancelledError",
+    "Clock",
+    "Config",
+    "Event",
+    "Host",
+    "Hugepages",
+    "HybridError",
+    "Kind",
+    "LimitError",
+    "Link",
+    "LocalAddress",
+    "Neighbour",
+    "NotConnectedError",
+    "NotServedError",
+    "Op",
+    "Queue",
+    "QueueError",
+    "RefusedError",
+    "ResetError",
+    "Route",
+    "Sga",
+    "Shard",
+    "ShardBusyError",
+    "ShardClosedError",
+    "StaleTokenError",
+    "TimedOutError",
+    "Token",
+    "UnreachableError",
+    "ViewsHeldError",
+    "Wire",
+    "WouldBlockError",
+    "link",
+    "stat_help",
+    "stat_names",
+]

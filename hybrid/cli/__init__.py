@@ -42,9 +42,15 @@ __all__ = ["COMMANDS", "app", "main"]
 
 # name: module. In the order of `hybrid --help`.
 COMMANDS: dict[str, str] = {
+    "apply": "hybrid.cli.commands.apply",
+    "status": "hybrid.cli.commands.status",
+    "clean": "hybrid.cli.commands.clean",
+    "serve": "hybrid.cli.commands.serve",
+    "run": "hybrid.cli.commands.run",
     "lab": "hybrid.cli.commands.lab",
     "check": "hybrid.cli.commands.check",
     "doctor": "hybrid.cli.commands.doctor",
+    "bench": "hybrid.cli.commands.bench",
 }
 
 

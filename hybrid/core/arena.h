@@ -37,17 +37,17 @@ enum frame_flags {
 };
 
 struct frame {
-  uint32_t next;     /* link of whatever queue or free list the frame is in */
-  uint32_t refs;     /* 0: free */
-  uint16_t off;      /* first valid byte, from the start of the frame */
-  uint16_t len;      /* valid bytes */
-  uint8_t flags;     /* enum frame_flags */
-  uint8_t device;    /* index of the device that received it */
-  uint16_t segs;     /* TCP segments coalesced into it */
-  uint32_t seq;      /* TCP: sequence number of the first byte, while in a receive queue */
-  uint32_t claim;    /* who may write headers in front of `off`; 0: nobody yet */
-  uint32_t datagram; /* UDP: where the sender's address is kept */
-  uint32_t reserved;
+  uint32_t next;  /* link of whatever queue or free list the frame is in */
+  uint32_t refs;  /* 0: free */
+  uint16_t off;   /* first valid byte, from the start of the frame */
+  uint16_t len;   /* valid bytes */
+  uint8_t flags;  /* enum frame_flags */
+  uint8_t device; /* index of the device that received it */
+  uint16_t segs;  /* TCP segments coalesced into it */
+  uint32_t seq;   /* TCP: sequence number of the first byte, while in a receive queue */
+  uint16_t head;  /* bytes below this offset are nobody's: headers may be written there */
+  uint16_t l3;    /* received: offset of the IP header */
+  uint32_t reserved[2];
 };
 static_assert(sizeof(struct frame) == 32, "two frame descriptors per cache line");
 
@@ -101,7 +101,7 @@ static inline uint32_t frame_alloc(struct arena *arena) {
   f->len = 0;
   f->flags = 0;
   f->segs = 1;
-  f->claim = 0;
+  f->head = FRAME_HEADROOM;
   return index;
 }
 

@@ -26,6 +26,7 @@ struct hy_device_stats {
   uint64_t tx_full;      /* bursts that were cut short by a full transmit ring */
   uint64_t tx_invalid;   /* descriptors that the kernel refused */
   uint64_t kicks;        /* system calls made to make the device move */
+  uint64_t tx_errors;    /* of these, refused for good: the interface is down or gone */
 };
 
 struct hy_device_ops {
@@ -64,5 +65,7 @@ struct hy_device {
 /* For backends: the shard's arena, and joining it. -ENOSPC: 16 devices already. */
 struct arena *shard_arena(hy_shard *shard);
 int shard_add_device(hy_shard *shard, struct hy_device *dev);
+/* The device with this index; NULL: there is none. */
+struct hy_device *shard_device(const hy_shard *shard, uint32_t index);
 
 #endif

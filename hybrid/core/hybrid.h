@@ -91,7 +91,7 @@ typedef struct hy_config {
   uint32_t tokens;         /* operations outstanding or unread (default 65536) */
   uint32_t rcvbuf_bytes;   /* receive window limit per connection (default 1 MiB) */
   uint32_t sndbuf_bytes;   /* unacknowledged + unsent bytes per connection (default 1 MiB) */
-  uint32_t app_frames_max; /* frames the application may hold at once (default frames / 2) */
+  uint32_t app_frames_max; /* frames the application may hold at once (0: half of them) */
   uint8_t clock;           /* enum hy_clock */
   uint8_t hugepages;       /* enum hy_hugepages (default TRY) */
   uint8_t seeded;          /* 1: use seed below instead of the kernel's entropy (tests) */
@@ -198,8 +198,9 @@ HY_API int hy_accept(hy_shard *shard, hy_qd qd, hy_qt *qt);
 HY_API int hy_connect(hy_shard *shard, hy_qd qd, const hy_addr *peer, hy_qt *qt);
 /*
  * Sends the sga's bytes. Completes when the peer has acknowledged all of them.
- * With qt NULL there is no completion: the call takes over the application's
- * references (also where it fails) and an error shows at the next pop.
+ * With qt NULL there is no completion: on success the application's references
+ * have passed to the library, and an error shows at the next pop. Where the call
+ * fails the sga stays the application's, to be pushed again or freed.
  * -EAGAIN: config.sndbuf_bytes are queued (see hy_drain); -EPIPE: shut down or
  * reset; -ENOTCONN.
  */
@@ -348,8 +349,14 @@ HY_API int hy_shard_set_notice_fd(hy_shard *shard, int fd);
 HY_API int hy_memory_attach(hy_shard *a, uint32_t ifindex_a, hy_shard *b, uint32_t ifindex_b);
 
 /*
- * AF_XDP. Opens queue `queue` of interface `ifname` for this shard; steering
- * frames to it is the control plane's business (map_fd).
+ * AF_XDP. Opens queue `queue` of interface `ifindex` for this shard; steering
+ * frames to it is the control plane's business (map_fd). The call takes
+ * xsk_fd over, also where it fails (a socket can be set up only once).
+ * -EPERM: xsk_fd is -1 and CAP_NET_RAW is missing. -ENOLCK: the arena can't be
+ * locked in memory: every socket counts the whole of it against RLIMIT_MEMLOCK
+ * of the user, unless the process has CAP_IPC_LOCK. -EBUSY: the queue has an
+ * AF_XDP socket, or xsk_fd was set up before. -ENODEV, -EINVAL: no such interface,
+ * no such queue. -EOPNOTSUPP: strict, and what was requested can't be had.
  */
 enum hy_xdp_mode { HY_XDP_AUTO = 0, HY_XDP_NATIVE = 1, HY_XDP_GENERIC = 2 };
 enum hy_xdp_copy { HY_XDP_COPY_AUTO = 0, HY_XDP_ZEROCOPY = 1, HY_XDP_COPY = 2 };
@@ -391,7 +398,7 @@ HY_API int hy_wire_inject(hy_shard *shard, uint32_t port, const void *frame, siz
 /* Copies the next frame out; its length, 0 for none, -EMSGSIZE if capacity is too small (frame kept). */
 HY_API int hy_wire_collect(hy_shard *shard, uint32_t port, void *frame, size_t capacity_bytes);
 /* When the stack next wants to be polled though nothing arrives; UINT64_MAX: never. */
-HY_API uint64_t hy_next_deadline(const hy_shard *shard);
+HY_API uint64_t hy_next_deadline(hy_shard *shard);
 
 #ifndef HY_CDEF
 #ifdef __cplusplus

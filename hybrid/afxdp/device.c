@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Moving frames between an arena and one AF_XDP queue.
+ *
+ * Who holds a frame. A frame that the kernel may write (fill ring, its own
+ * pockets, rx ring) carries the one reference that frame_alloc() gave, and moves
+ * on to the caller of rx_burst(). A frame that the kernel may read carries the
+ * reference that tx_burst() took over, dropped at its completion. The ledger
+ * keeps one byte per frame with both facts, because the kernel does not show
+ * which frames are in its pockets: it checks every descriptor that comes back, and
+ * close() returns by it whatever is still out. FRAME_IN_DEVICE is one bit of the
+ * frame: the caller offers a frame to one device at a time.
+ *
+ * How many frames a queue holds. The fill ring is kept at `fill_target`: an eighth
+ * of the arena at most, so that four queues take half of it. Restocking stops
+ * while fewer than `reserve` frames, a quarter of the arena, are free: those are
+ * the stack's, to answer and to send with, however much arrives. Only the first
+ * `fill_floor` frames of a queue are taken from the reserve as well: with none, the
+ * acknowledgements that would free the frames in flight could not arrive, and
+ * nothing would move again.
+ *
+ * When work is done. A burst that brought frames hands them on at once; taking
+ * back completions and restocking wait for the next empty poll, unless much of
+ * it has piled up. In copy mode (veth, and most virtual NICs) it is sendto() that
+ * sends: a bounded number of descriptors per call (32 before Linux 6.18), and
+ * none where the peer or the socket's buffer is full. So the transmit ring may
+ * hold descriptors after the kick, and every poll kicks again until it is empty.
+ */
+#include "afxdp/afxdp.h"
+#include "afxdp/xsk.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+  LEDGER_LENT = 0x80,      /* the kernel has it to receive into */
+  LEDGER_SENDS_MAX = 0x7f, /* transmissions of it outstanding: the other bits */
+
+  FILL_SHARE = 8,    /* of the arena's frames, one in so many at most */
+  RESERVE_SHARE = 4, /* and one in so many is left to the stack */
+  FILL_FLOOR = DEVICE_BURST,
+
+  REAP_MAX = 4 * DEVICE_BURST, /* completions taken back at once */
+  KICKS_MAX = 8,               /* calls in a row while each one makes the ring move */
+  CLOSE_KICKS_MAX = 256,       /* attempts to send the last frames before closing */
+  ARM_PATIENCE = 256,          /* polls that a completion is waited for before sleeping regardless */
+};
+
+struct afxdp {
+  struct hy_device dev;
+  struct xsk xsk;
+  uint8_t *ledger;
+  uint32_t fill_held; /* frames with LEDGER_LENT */
+  uint32_t fill_target;
+  uint32_t fill_floor;
+  uint32_t reserve;
+  uint32_t tx_held; /* transmissions whose completion is outstanding */
+  uint32_t patience;
+  uint32_t queue;
+  int map_fd;     /* owned, or -1 */
+  int kick_error; /* of the last kick: 0, or the negative errno for which there is no sense in trying on */
+  bool busy_poll;
+  bool in_map;
+  struct hy_device_stats counts;
+};
+
+static inline struct afxdp *afxdp_of(struct hy_device *dev) {
+  return (struct afxdp *)dev;
+}
+
+/* ---- giving the kernel empty frames -------------------------------------- */
+
+static void fill_stock(struct afxdp *x) {
+  struct arena *arena = x->dev.arena;
+  if (x->fill_held >= x->fill_target)
+    return;
+  uint32_t want = x->fill_target - x->fill_held;
+  uint32_t allowed = arena->free_count > x->reserve ? arena->free_count - x->reserve : 0;
+  if (x->fill_held < x->fill_floor) {
+    uint32_t least = x->fill_floor - x->fill_held;
+    if (allowed < least)
+      allowed = least < arena->free_count ? least : arena->free_count;
+  }
+  if (want > allowed)
+    want = allowed;
+  if (want == 0)
+    return;
+  struct ring *fill = &x->xsk.rings[XSK_FILL];
+  uint32_t n = ring_reserve(fill, want);
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t index = frame_alloc(arena);
+    assert(index != FRAME_NONE && x->ledger[index] == 0);
+    x->ledger[index] = LEDGER_LENT;
+    *ring_addr(fill, fill->cached_prod + i) = (uint64_t)index << arena->frame_shift;
+  }
+  x->fill_held += n;
+  ring_submit(fill, n);
+}
+
+/* ---- taking sent frames back ---------------------------------------------- */
+
+static void tx_reap(struct afxdp *x) {
+  struct arena *arena = x->dev.arena;
+  struct ring *done = &x->xsk.rings[XSK_COMPLETION];
+  uint32_t n = ring_peek(done, x->tx_held < REAP_MAX ? x->tx_held : REAP_MAX);
+  if (n == 0)
+    return;
+  for (uint32_t i = 0; i < n; i++) {
+    uint64_t index = *ring_addr(done, done->cached_cons + i) >> arena->frame_shift;
+    assert(index < arena->frames && (x->ledger[index] & LEDGER_SENDS_MAX) != 0);
+    if ((--x->ledger[index] & LEDGER_SENDS_MAX) == 0)
+      frame_meta(arena, (uint32_t)index)->flags &= (uint8_t)~FRAME_IN_DEVICE;
+    frame_unref(arena, (uint32_t)index);
+  }
+  ring_release(done, n);
+  x->tx_held -= n;
+  x->patience = ARM_PATIENCE;
+}
+
+/*
+ * Rings the doorbell, again while that makes the ring move and it is not empty.
+ * EAGAIN (the budget of one call is used up, or the socket's buffer or the
+ * completion ring is full), EBUSY (the wire refused the frame) and ENOBUFS lose
+ * nothing that is in the ring: the next poll tries again. Any other error means
+ * that the interface is down or gone.
+ */
+static void tx_kick(struct afxdp *x) {
+  struct ring *tx = &x->xsk.rings[XSK_TX];
+  for (int i = 0; i < KICKS_MAX; i++) {
+    uint32_t before = tx->cached_cons;
+    x->counts.kicks++;
+    x->kick_error = 0;
+    if (sendto(x->xsk.fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 && errno != EAGAIN && errno != EBUSY &&
+        errno != ENOBUFS && errno != EINTR) {
+      x->kick_error = -errno;
+      x->counts.tx_errors++;
+      return;
+    }
+    if (!ring_unconsumed(tx) || tx->cached_cons == before)
+      return;
+  }
+}
+
+static inline bool tx_wants_kick(const struct afxdp *x) {
+  return x->busy_poll || ring_needs_wakeup(&x->xsk.rings[XSK_TX]);
+}
+
+/* ---- the device ------------------------------------------------------------ */
+
+/* Reads n descriptors into frames; fewer come out where the kernel named a frame that it doesn't have. */
+static unsigned rx_take(struct afxdp *x, uint32_t *frames, uint32_t n) {
+  struct arena *arena = x->dev.arena;
+  struct ring *rx = &x->xsk.rings[XSK_RX];
+  uint32_t offset_mask = arena->frame_size - 1;
+  uint64_t bytes = 0;
+  unsigned taken = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    const struct xdp_desc *desc = ring_desc(rx, rx->cached_cons + i);
+    uint64_t index = desc->addr >> arena->frame_shift;
+    uint32_t off = (uint32_t)desc->addr & offset_mask;
+    uint32_t len = desc->len;
+    if (__builtin_expect(index >= arena->frames || len > arena->frame_size - off ||
+                             !(x->ledger[index] & LEDGER_LENT),
+                         0)) {
+      x->counts.rx_dropped++;
+      continue;
+    }
+    /* Written by another core a moment ago; whoever parses it wants it next. */
+    __builtin_prefetch(arena->base + desc->addr);
+    x->ledger[index] = (uint8_t)(x->ledger[index] & ~LEDGER_LENT);
+    x->fill_held--;
+    struct frame *f = &arena->meta[index];
+    f->off = (uint16_t)off;
+    f->len = (uint16_t)len;
+    f->device = x->dev.index;
+    bytes += len;
+    frames[taken++] = (uint32_t)index;
+  }
+  ring_release(rx, n);
+  x->counts.rx_frames += taken;
+  x->counts.rx_bytes += bytes;
+  return taken;
+}
+
+/* Nothing has arrived: the time for what can wait. */
+static void rx_idle(struct afxdp *x) {
+  tx_reap(x);
+  fill_stock(x);
+  if (x->busy_poll || ring_needs_wakeup(&x->xsk.rings[XSK_FILL])) {
+    x->counts.kicks++;
+    recvfrom(x->xsk.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+  }
+}
+
+static unsigned afxdp_rx_burst(struct hy_device *dev, uint32_t *frames, unsigned max) {
+  struct afxdp *x = afxdp_of(dev);
+  struct ring *rx = &x->xsk.rings[XSK_RX];
+  if (ring_unconsumed(&x->xsk.rings[XSK_TX]) && tx_wants_kick(x))
+    tx_kick(x);
+  uint32_t n = ring_peek(rx, max);
+  if (n == 0) {
+    rx_idle(x);
+    n = ring_peek(rx, max);
+    if (n == 0)
+      return 0;
+  }
+  unsigned taken = rx_take(x, frames, n);
+  if (x->tx_held >= DEVICE_BURST)
+    tx_reap(x);
+  if (x->fill_held + DEVICE_BURST <= x->fill_target || x->fill_held < x->fill_floor)
+    fill_stock(x);
+  return taken;
+}
+
+static unsigned afxdp_tx_burst(struct hy_device *dev, const uint32_t *frames, unsigned n) {
+  struct afxdp *x = afxdp_of(dev);
+  struct arena *arena = dev->arena;
+  struct ring *tx = &x->xsk.rings[XSK_TX];
+  if (x->tx_held + n > tx->size)
+    tx_reap(x);
+  /* The completion ring is as long as this one, and all that is outstanding must fit into it. */
+  uint32_t room = x->tx_held < tx->size ? tx->size - x->tx_held : 0;
+  uint32_t count = ring_reserve(tx, n < room ? n : room);
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t index = frames[i];
+    struct frame *f = frame_meta(arena, index);
+    assert(f->refs > 0 && f->len > 0 && (uint32_t)f->off + f->len <= arena->frame_size);
+    assert(x->ledger[index] < LEDGER_SENDS_MAX);
+    x->ledger[index]++;
+    f->flags |= FRAME_IN_DEVICE;
+    *ring_desc(tx, tx->cached_prod + i) = (struct xdp_desc){
+        .addr = ((uint64_t)index << arena->frame_shift) + f->off,
+        .len = f->len,
+    };
+    bytes += f->len;
+  }
+  if (count > 0) {
+    ring_submit(tx, count);
+    x->tx_held += count;
+    x->patience = ARM_PATIENCE;
+    x->counts.tx_frames += count;
+    x->counts.tx_bytes += bytes;
+  }
+  if (count < n)
+    x->counts.tx_full++;
+  if ((count > 0 || (n > 0 && ring_unconsumed(tx))) && tx_wants_kick(x))
+    tx_kick(x);
+  return count;
+}
+
+static int afxdp_wait_fd(struct hy_device *dev) {
+  return afxdp_of(dev)->xsk.fd;
+}
+
+/*
+ * The socket becomes readable by arrivals only. So it is too early to sleep while
+ * a completion is outstanding that somebody may be waiting for, or frames have
+ * yet to leave; but not for ever, as a link that is down completes nothing.
+ */
+static int afxdp_wait_arm(struct hy_device *dev) {
+  struct afxdp *x = afxdp_of(dev);
+  if (ring_unconsumed(&x->xsk.rings[XSK_TX]) && tx_wants_kick(x))
+    tx_kick(x);
+  tx_reap(x);
+  fill_stock(x);
+  if (ring_peek(&x->xsk.rings[XSK_RX], 1) > 0)
+    return 1;
+  if (x->tx_held > 0 && x->kick_error == 0 && x->patience > 0) {
+    x->patience--;
+    return 1;
+  }
+  return 0;
+}
+
+static void afxdp_stats(struct hy_device *dev, struct hy_device_stats *out) {
+  struct afxdp *x = afxdp_of(dev);
+  *out = x->counts;
+  struct xdp_statistics kernel = {0};
+  socklen_t len = sizeof kernel;
+  if (getsockopt(x->xsk.fd, SOL_XDP, XDP_STATISTICS, &kernel, &len) < 0 || len != sizeof kernel)
+    return;
+  /*
+   * In copy mode a frame for which there was no empty one counts as rx_dropped and
+   * as a miss of the fill ring; in zero-copy mode the driver's attempts do the latter.
+   */
+  out->rx_dropped += kernel.rx_dropped + kernel.rx_ring_full + kernel.rx_invalid_descs;
+  out->rx_no_frames = kernel.rx_fill_ring_empty_descs;
+  out->tx_invalid = kernel.tx_invalid_descs;
+}
+
+static void afxdp_free(struct afxdp *x) {
+  /* Steering stops before the socket goes, so that no frame meets a closed one. */
+  if (x->in_map)
+    bpf_map_delete_elem(x->map_fd, &x->queue);
+  if (x->map_fd >= 0)
+    close(x->map_fd);
+  xsk_close(&x->xsk);
+  if (x->ledger != NULL) {
+    struct arena *arena = x->dev.arena;
+    for (uint32_t i = 0; i < arena->frames; i++) {
+      if (x->ledger[i] == 0)
+        continue;
+      frame_meta(arena, i)->flags &= (uint8_t)~FRAME_IN_DEVICE;
+      if (x->ledger[i] & LEDGER_LENT)
+        frame_unref(arena, i);
+      for (uint32_t sends = x->ledger[i] & LEDGER_SENDS_MAX; sends > 0; sends--)
+        frame_unref(arena, i);
+    }
+    free(x->ledger);
+  }
+  free(x);
+}
+
+static void afxdp_close(struct hy_device *dev) {
+  struct afxdp *x = afxdp_of(dev);
+  /* What was queued last is often a reset or a FIN: it should leave before the ring does. */
+  for (int i = 0; i < CLOSE_KICKS_MAX && ring_unconsumed(&x->xsk.rings[XSK_TX]); i++) {
+    tx_kick(x);
+    tx_reap(x);
+    if (x->kick_error != 0)
+      break;
+  }
+  afxdp_free(x);
+}
+
+static const struct hy_device_ops afxdp_ops = {
+    .name = "afxdp",
+    .rx_burst = afxdp_rx_burst,
+    .tx_burst = afxdp_tx_burst,
+    .wait_arm = afxdp_wait_arm,
+    .wait_fd = afxdp_wait_fd,
+    .stats = afxdp_stats,
+    .close = afxdp_close,
+};
+
+static bool config_valid(const hy_afxdp_config *config, const struct arena *arena) {
+  uint32_t size = config->ring_size;
+  return config->struct_size == sizeof *config && config->ifindex != 0 && config->copy <= HY_XDP_COPY &&
+         arena->frame_size > AFXDP_RX_HEADROOM &&
+         (size == 0 || (size >= AFXDP_RING_SIZE_MIN && size <= AFXDP_RING_SIZE_MAX && !(size & (size - 1))));
+}
+
+static uint32_t least(uint32_t a, uint32_t b) {
+  return a < b ? a : b;
+}
+
+int afxdp_open(struct arena *arena, const hy_afxdp_config *config, hy_afxdp_obtained *obtained,
+               struct hy_device **out) {
+  int status = -EINVAL;
+  if (!config_valid(config, arena))
+    goto fail_fd;
+  uint32_t ring_size = config->ring_size ? config->ring_size : AFXDP_RING_SIZE;
+  status = -ENOMEM;
+  struct afxdp *x = calloc(1, sizeof *x);
+  if (x == NULL)
+    goto fail_fd;
+  x->dev = (struct hy_device){
+      .ops = &afxdp_ops,
+      .arena = arena,
+      .ifindex = config->ifindex,
+      .frame_bytes_max = arena->frame_size - AFXDP_RX_HEADROOM,
+  };
+  x->queue = config->queue;
+  x->map_fd = -1;
+  x->xsk.fd = config->xsk_fd;
+  x->fill_target = least(ring_size, arena->frames / FILL_SHARE);
+  x->fill_floor = least(FILL_FLOOR, x->fill_target);
+  x->reserve = arena->frames / RESERVE_SHARE;
+
+  x->ledger = calloc(arena->frames, sizeof *x->ledger);
+  if (x->ledger == NULL)
+    goto fail;
+  hy_afxdp_obtained got;
+  status = xsk_open(&x->xsk, arena, config, ring_size, &got);
+  if (status < 0)
+    goto fail;
+  fill_stock(x);
+  x->busy_poll = got.busy_poll;
+  if (config->map_fd >= 0) {
+    x->map_fd = fcntl(config->map_fd, F_DUPFD_CLOEXEC, 0);
+    if (x->map_fd < 0) {
+      status = -errno;
+      goto fail;
+    }
+    status = bpf_map_update_elem(x->map_fd, &x->queue, &x->xsk.fd, BPF_ANY);
+    if (status < 0)
+      goto fail;
+    x->in_map = true;
+  }
+  if (obtained != NULL)
+    *obtained = got;
+  *out = &x->dev;
+  return 0;
+
+fail:
+  afxdp_free(x);
+  return status;
+
+fail_fd:
+  if (config->xsk_fd >= 0)
+    close(config->xsk_fd);
+  return status;
+}

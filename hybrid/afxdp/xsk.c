@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Setting up an AF_XDP socket by the kernel's own interface, <linux/if_xdp.h>.
+ *
+ *   socket -> register memory -> size the rings -> map them -> bind
+ *
+ * Debian's header is older than some kernels that this runs on, so what it lacks
+ * is named here; the kernel says by its answer whether it knows an option.
+ */
+#include "afxdp/xsk.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Linux 6.18: how many descriptors one sendto() moves in copy mode. Before that it is 32. */
+#define XDP_MAX_TX_SKB_BUDGET 9
+
+enum {
+  BUSY_POLL_US = 20,       /* what SO_BUSY_POLL wants to be more than 0; calls here never wait */
+  BUSY_POLL_BUDGET = 64,   /* frames per busy-polling call: our burst */
+  BUSY_PAUSE_NS = 1000000, /* between attempts at a queue that is taken */
+  BUSY_ATTEMPTS = 300,
+  SKB_BYTES = 2304, /* what a full-size frame is charged to the socket's send buffer in copy mode */
+};
+
+static int option_set(int fd, int level, int name, int value) {
+  return setsockopt(fd, level, name, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+static int option_get(int fd, int level, int name) {
+  int value = 0;
+  socklen_t len = sizeof value;
+  return getsockopt(fd, level, name, &value, &len) < 0 ? -errno : value;
+}
+
+static int xsk_socket(int *fd) {
+  if (*fd < 0) {
+    *fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+    return *fd < 0 ? -errno : 0;
+  }
+  int domain = option_get(*fd, SOL_SOCKET, SO_DOMAIN);
+  if (domain < 0)
+    return domain;
+  return domain == AF_XDP ? 0 : -EAFNOSUPPORT;
+}
+
+static int umem_register(int fd, const struct arena *arena) {
+  /* headroom 0: the kernel leaves 256 bytes (XDP_PACKET_HEADROOM) in front of what it receives anyway. */
+  struct xdp_umem_reg umem = {
+      .addr = (uintptr_t)arena->base,
+      .len = arena->size_bytes,
+      .chunk_size = arena->frame_size,
+  };
+  if (setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof umem) == 0)
+    return 0;
+  /* The kernel's ENOBUFS is about RLIMIT_MEMLOCK; ours means that a bound of the configuration is hit. */
+  return errno == ENOBUFS ? -ENOLCK : -errno;
+}
+
+static int rings_map(struct xsk *xsk, uint32_t size) {
+  static const int sizes[XSK_RINGS] = {XDP_RX_RING, XDP_TX_RING, XDP_UMEM_FILL_RING,
+                                       XDP_UMEM_COMPLETION_RING};
+  static const off_t places[XSK_RINGS] = {XDP_PGOFF_RX_RING, XDP_PGOFF_TX_RING, XDP_UMEM_PGOFF_FILL_RING,
+                                          (off_t)XDP_UMEM_PGOFF_COMPLETION_RING};
+  for (int i = 0; i < XSK_RINGS; i++) {
+    int status = option_set(xsk->fd, SOL_XDP, sizes[i], (int)size);
+    if (status < 0)
+      return status;
+  }
+  struct xdp_mmap_offsets offsets;
+  socklen_t len = sizeof offsets;
+  if (getsockopt(xsk->fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &len) < 0)
+    return -errno;
+  if (len != sizeof offsets) /* before Linux 5.4, which had no flags to ask for wakeups */
+    return -EOPNOTSUPP;
+  const struct xdp_ring_offset *at[XSK_RINGS] = {&offsets.rx, &offsets.tx, &offsets.fr, &offsets.cr};
+  for (int i = 0; i < XSK_RINGS; i++) {
+    size_t slot = i == XSK_RX || i == XSK_TX ? sizeof(struct xdp_desc) : sizeof(uint64_t);
+    size_t bytes = at[i]->desc + size * slot;
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, xsk->fd, places[i]);
+    if (map == MAP_FAILED)
+      return -errno;
+    xsk->maps[i] = map;
+    xsk->map_bytes[i] = bytes;
+    uint8_t *base = map;
+    ring_init(&xsk->rings[i], (uint32_t *)(void *)(base + at[i]->producer),
+              (uint32_t *)(void *)(base + at[i]->consumer), (uint32_t *)(void *)(base + at[i]->flags),
+              base + at[i]->desc, size);
+  }
+  return 0;
+}
+
+/*
+ * Asks for busy polling. Turning it on wants CAP_NET_ADMIN, so a socket that was
+ * handed to us may have been given it by whoever opened it.
+ */
+static void busy_poll_request(int fd) {
+  option_set(fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, 1);
+  option_set(fd, SOL_SOCKET, SO_BUSY_POLL, BUSY_POLL_US);
+  option_set(fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET);
+}
+
+/* It is had only where there is a NAPI instance behind the queue for the calls to poll. */
+static bool busy_poll_obtained(int fd) {
+  return option_get(fd, SOL_SOCKET, SO_PREFER_BUSY_POLL) == 1 &&
+         option_get(fd, SOL_SOCKET, SO_BUSY_POLL) > 0 && option_get(fd, SOL_SOCKET, SO_INCOMING_NAPI_ID) > 0;
+}
+
+/*
+ * A socket that was closed gives its queue back a little later: after an RCU grace
+ * period and from a work queue. So EBUSY is final only when it has lasted, or the
+ * program that takes over from another could not.
+ */
+static int bind_patiently(int fd, const struct sockaddr_xdp *address) {
+  const struct timespec pause = {.tv_nsec = BUSY_PAUSE_NS};
+  for (int attempt = 1;; attempt++) {
+    if (bind(fd, (const struct sockaddr *)address, sizeof *address) == 0)
+      return 0;
+    if (errno != EBUSY || attempt == BUSY_ATTEMPTS)
+      return -errno;
+    nanosleep(&pause, NULL);
+  }
+}
+
+static int xsk_bind(int fd, const hy_afxdp_config *config) {
+  struct sockaddr_xdp address = {
+      .sxdp_family = AF_XDP,
+      .sxdp_flags = XDP_USE_NEED_WAKEUP,
+      .sxdp_ifindex = config->ifindex,
+      .sxdp_queue_id = config->queue,
+  };
+  if (config->copy == HY_XDP_ZEROCOPY)
+    address.sxdp_flags |= XDP_ZEROCOPY;
+  else if (config->copy == HY_XDP_COPY)
+    address.sxdp_flags |= XDP_COPY;
+  int status = bind_patiently(fd, &address);
+  if (status != -EOPNOTSUPP || config->copy != HY_XDP_ZEROCOPY || config->strict)
+    return status;
+  address.sxdp_flags = XDP_USE_NEED_WAKEUP | XDP_COPY;
+  return bind_patiently(fd, &address);
+}
+
+int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *config, uint32_t ring_size,
+             hy_afxdp_obtained *obtained) {
+  *xsk = (struct xsk){.fd = config->xsk_fd};
+  int status = xsk_socket(&xsk->fd);
+  if (status < 0)
+    goto fail;
+  status = umem_register(xsk->fd, arena);
+  if (status < 0)
+    goto fail;
+  status = rings_map(xsk, ring_size);
+  if (status < 0)
+    goto fail;
+
+  /* Each of these only makes fewer calls do the same work: what the kernel refuses, it refuses. */
+  option_set(xsk->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, (int)ring_size);
+  int sndbuf = (int)ring_size * SKB_BYTES;
+  if (option_set(xsk->fd, SOL_SOCKET, SO_SNDBUFFORCE, sndbuf) < 0 &&
+      option_get(xsk->fd, SOL_SOCKET, SO_SNDBUF) < sndbuf) /* whoever opened it may have given it more */
+    option_set(xsk->fd, SOL_SOCKET, SO_SNDBUF, sndbuf);
+
+  if (config->busy_poll)
+    busy_poll_request(xsk->fd);
+  status = xsk_bind(xsk->fd, config);
+  if (status < 0)
+    goto fail;
+
+  struct xdp_options options = {0};
+  socklen_t len = sizeof options;
+  if (getsockopt(xsk->fd, SOL_XDP, XDP_OPTIONS, &options, &len) < 0) {
+    status = -errno;
+    goto fail;
+  }
+  *obtained = (hy_afxdp_obtained){
+      .zerocopy = (options.flags & XDP_OPTIONS_ZEROCOPY) != 0,
+      .busy_poll = config->busy_poll && busy_poll_obtained(xsk->fd),
+      .need_wakeup = 1,
+      .hugepages = arena->hugepages != 0,
+      .ring_size = ring_size,
+  };
+  if (config->strict && config->busy_poll && !obtained->busy_poll) {
+    status = -EOPNOTSUPP;
+    goto fail;
+  }
+  return 0;
+
+fail:
+  xsk_close(xsk);
+  return status;
+}
+
+void xsk_close(struct xsk *xsk) {
+  for (int i = 0; i < XSK_RINGS; i++)
+    if (xsk->maps[i] != NULL)
+      munmap(xsk->maps[i], xsk->map_bytes[i]);
+  if (xsk->fd >= 0)
+    close(xsk->fd);
+  *xsk = (struct xsk){.fd = -1};
+}

@@ -1,0 +1,1 @@
+"""What `hybrid apply`, `status` and `clean` do: desired state, plan, apply, undo."""

@@ -1,0 +1,35 @@
+"""Steering: the XDP program that sends the frames a rule names to AF_XDP, and its life in the kernel.
+
+A :class:`Steering` is one interface's program with its maps, pinned below ``/sys/fs/bpf/hybrid``, so
+that it outlives the process that attached it. The program passes whatever no rule names.
+
+>>> ensure_bpffs()
+>>> with Steering.attach("eth1", XdpMode.AUTO) as steering:
+...     steering.replace_rules(rules)
+...     steering.enter(0, xsk_fd)
+...     steering.counters().reason("redirected").packets
+
+Leaving the ``with`` closes descriptors only; what is attached stays until :meth:`Steering.detach`.
+Names of interfaces are those of the calling thread's network namespace.
+"""
+
+from hybrid.bpf.bpffs import ensure_bpffs
+from hybrid.bpf.inspect import XdpProgram, inspect
+from hybrid.bpf.model import Count, Counters, Obtained, RuleCount, XdpMode
+from hybrid.bpf.pins import Pinned, PinState, attached
+from hybrid.bpf.steering import Steering
+
+__all__ = [
+    "Count",
+    "Counters",
+    "Obtained",
+    "PinState",
+    "Pinned",
+    "RuleCount",
+    "Steering",
+    "XdpMode",
+    "XdpProgram",
+    "attached",
+    "ensure_bpffs",
+    "inspect",
+]

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The queue API of hybrid.h: arguments checked, tokens taken, the rest done by the queue's transport. */
+#include <errno.h>
+#include <string.h>
+
+#include "core/shard.h"
+
+uint64_t hy_now(const hy_shard *shard) {
+  return shard->stack.now;
+}
+
+int hy_clock_set(hy_shard *shard, uint64_t now_ns) {
+  if (shard->config.clock != HY_CLOCK_VIRTUAL || now_ns < shard->virtual_now)
+    return -EINVAL;
+  shard->virtual_now = now_ns;
+  return 0;
+}
+
+uint64_t hy_next_deadline(hy_shard *shard) {
+  if (stack_wants_output(&shard->stack) || !readyset_empty(&shard->tokens.ready))
+    return shard->stack.now;
+  return stack_next_deadline(&shard->stack);
+}
+
+/* ---- scatter-gather arrays ---------------------------------------------------- */
+
+/*
+ * Payload per frame such that a piece is one segment on any of the shard's links: what is left of the
+ * smallest MTU after IPv6 and TCP headers with timestamps, and never more than a frame holds.
+ */
+static uint32_t piece_bytes(const hy_shard *shard) {
+  uint32_t mtu = 1500;
+  for (uint32_t i = 0; i < shard->stack.nlinks; i++)
+    if (i == 0 || shard->stack.links[i].mtu_bytes < mtu)
+      if (shard->stack.links[i].known)
+        mtu = shard->stack.links[i].mtu_bytes;
+  uint32_t piece = mtu - 72, fits = shard->config.frame_size - FRAME_HEADROOM;
+  return piece < fits ? piece : fits;
+}
+
+size_t hy_sga_max(const hy_shard *shard) {
+  return (size_t)HY_SGA_SEGS * piece_bytes(shard);
+}
+
+int hy_sga_alloc(hy_shard *shard, size_t len_bytes, hy_sga *out) {
+  uint32_t piece = piece_bytes(shard);
+  *out = (hy_sga){0};
+  if (len_bytes == 0)
+    return -EINVAL;
+  if (len_bytes > (size_t)HY_SGA_SEGS * piece)
+    return -EMSGSIZE;
+  while (len_bytes > 0) {
+    uint32_t len = len_bytes < piece ? (uint32_t)len_bytes : piece;
+    uint32_t frame = FRAME_NONE;
+    /* The last frames are for headers, ACKs and what arrives: without them nothing would ever become free. */
+    if (shard->app_frames < shard->config.app_frames_max && !frames_scarce(&shard->stack))
+      frame = frame_alloc(&shard->arena);
+    if (frame == FRAME_NONE) {
+      hy_sga_free(shard, out);
+      return -ENOBUFS;
+    }
+    frame_meta(&shard->arena, frame)->len = (uint16_t)len;
+    shard->app_frames++;
+    out->segs[out->nsegs++] =
+        (hy_seg){.addr = frame_data(&shard->arena, frame), .len_bytes = len, .frame = frame};
+    len_bytes -= len;
+  }
+  return 0;
+}
+
+void hy_sga_free(hy_shard *shard, hy_sga *sga) {
+  assert(sga->nsegs <= HY_SGA_SEGS);
+  for (uint32_t i = 0; i < sga->nsegs; i++)
+    frame_unref(&shard->arena, sga->segs[i].frame);
+  assert(shard->app_frames >= sga->nsegs);
+  shard->app_frames -= sga->nsegs;
+  sga->nsegs = 0;
+}
+
+/* Whether every piece lies in its frame: an application's mistake must not become a wild read. */
+static bool sga_valid(const hy_shard *shard, const hy_sga *sga) {
+  if (!sga || sga->nsegs > HY_SGA_SEGS)
+    return false;
+  for (uint32_t i = 0; i < sga->nsegs; i++) {
+    const hy_seg *s = &sga->segs[i];
+    if (s->frame >= shard->config.frames || frame_meta(&shard->arena, s->frame)->refs == 0)
+      return false;
+    size_t off = (size_t)((const uint8_t *)s->addr - frame_base(&shard->arena, s->frame));
+    if (off > shard->config.frame_size || s->len_bytes > shard->config.frame_size - off)
+      return false;
+  }
+  return true;
+}
+
+int hy_sga_ref(hy_shard *shard, const hy_sga *sga, hy_sga *out) {
+  if (!sga_valid(shard, sga))
+    return -EINVAL;
+  if (shard->app_frames + sga->nsegs > shard->config.app_frames_max)
+    return -ENOBUFS;
+  for (uint32_t i = 0; i < sga->nsegs; i++)
+    frame_ref(&shard->arena, sga->segs[i].frame);
+  shard->app_frames += sga->nsegs;
+  *out = *sga;
+  return 0;
+}
+
+size_t hy_sga_bytes(const hy_sga *sga) {
+  size_t bytes = 0;
+  for (uint32_t i = 0; i < sga->nsegs; i++)
+    bytes += sga->segs[i].len_bytes;
+  return bytes;
+}
+
+/* ---- queues --------------------------------------------------------------------- */
+
+int hy_socket(hy_shard *shard, int type, hy_qd *out) {
+  if (type != HY_STREAM && type != HY_DGRAM)
+    return -EINVAL;
+  uint32_t index =
+      queue_take(&shard->queues, type == HY_STREAM ? QUEUE_STREAM : QUEUE_DGRAM, &stack_transport);
+  if (index == QUEUE_NONE)
+    return -ENOBUFS;
+  *out = queue_qd(&shard->queues, index);
+  return 0;
+}
+
+static void notice_bound(hy_shard *shard, const struct queue *q, bool dgram, uint32_t kind) {
+  hy_notice notice = {.kind = kind, .addr = q->local, .arg = dgram ? 17 : 6};
+  shard_notice(shard, &notice);
+}
+
+int hy_bind(hy_shard *shard, hy_qd qd, const hy_addr *local) {
+  struct queue *q = queue_find(&shard->queues, qd);
+  if (!q)
+    return -EBADF;
+  if (!local || (local->family != 0 && local->family != 4 && local->family != 6))
+    return -EINVAL;
+  int rc = q->ops->bind(&shard->stack, q, local);
+  if (rc == 0 && q->kind == QUEUE_DGRAM)
+    notice_bound(shard, q, true, HY_NOTICE_BOUND);
+  return rc;
+}
+
+int hy_listen(hy_shard *shard, hy_qd qd, int backlog) {
+  struct queue *q = queue_find(&shard->queues, qd);
+  if (!q)
+    return -EBADF;
+  int rc = q->ops->listen(&shard->stack, q, backlog);
+  if (rc == 0)
+    notice_bound(shard, q, false, HY_NOTICE_BOUND);
+  return rc;
+}
+
+int hy_local(hy_shard *shard, hy_qd qd, hy_addr *out) {
+  const struct queue *q = queue_find(&shard->queues, qd);
+  if (!q)
+    return -EBADF;
+  if (q->local.port == 0)
+    return -ENOTCONN;
+  *out = q->local;
+  return 0;
+}
+
+int hy_peer(hy_shard *shard, hy_qd qd, hy_addr *out) {
+  const struct queue *q = queue_find(&shard->queues, qd);
+  return q ? q->ops->peer(&shard->stack, q, out) : -EBADF;
+}
+
+int hy_set_user(hy_shard *shard, hy_qd qd, void *user) {
+  struct queue *q = queue_find(&shard->queues, qd);
+  if (!q)
+    return -EBADF;
+  q->user = user;
+  return 0;
+}
+
+int hy_shutdown(hy_shard *shard, hy_qd qd) {
+  struct queue *q = queue_find(&shard->queues, qd);
+  return q ? q->ops->shutdown(&shard->stack, q) : -EBADF;
+}
+
+static int close_queue(hy_shard *shard, hy_qd qd, bool hard) {
+  struct queue *q = queue_find(&shard->queues, qd);
+  if (!q)
+    return -EBADF;
+  if (q->kind == QUEUE_LISTENER || (q->kind == QUEUE_DGRAM && q->bound))
+    notice_bound(shard, q, q->kind == QUEUE_DGRAM, HY_NOTICE_UNBOUND);
+  q->ops->close(&shard->stack, q, hard);
+  queue_release(&shard->queues, queue_index(&shard->queues, q));
+  return 0;
+}
+
+int hy_close(hy_shard *shard, hy_qd qd) {
+  return close_queue(shard, qd, false);
+}
+int hy_abort(hy_shard *shard, hy_qd qd) {
+  return close_queue(shard, qd, true);
+}
+
+/* ---- operations ------------------------------------------------------------------- */
+
+/* Looks up the queue and takes a token for an operation on it. */
+static int begin(hy_shard *shard, hy_qd qd, enum hy_op op, struct queue **q, uint32_t *token) {
+  *q = queue_find(&shard->queues, qd);
+  if (!*q)
+    return -EBADF;
+  *token = token_take(&shard->tokens, op, queue_index(&shard->queues, *q), qd);
+  return *token == TOKEN_NONE ? -ENOBUFS : 0;
+}
+
+/* Names the token for the caller, or gives it back where the operation couldn't start. */
+static int finish(hy_shard *shard, int rc, uint32_t token, hy_qt *qt) {
+  if (rc < 0)
+    token_release(&shard->tokens, token);
+  else
+    *qt = token_name(&shard->tokens, token);
+  return rc;
+}
+
+int hy_accept(hy_shard *shard, hy_qd qd, hy_qt *qt) {
+  struct queue *q;
+  uint32_t token;
+  int rc = begin(shard, qd, HY_OP_ACCEPT, &q, &token);
+  return rc < 0 ? rc : finish(shard, q->ops->accept(&shard->stack, q, token), token, qt);
+}
+
+int hy_connect(hy_shard *shard, hy_qd qd, const hy_addr *peer, hy_qt *qt) {
+  struct queue *q;
+  uint32_t token;
+  int rc = begin(shard, qd, HY_OP_CONNECT, &q, &token);
+  return rc < 0 ? rc : finish(shard, q->ops->connect(&shard->stack, q, peer, token), token, qt);
+}
+
+int hy_pop(hy_shard *shard, hy_qd qd, hy_qt *qt) {
+  struct queue *q;
+  uint32_t token;
+  int rc = begin(shard, qd, HY_OP_POP, &q, &token);
+  return rc < 0 ? rc : finish(shard, q->ops->pop(&shard->stack, q, token), token, qt);
+}
+
+int hy_drain(hy_shard *shard, hy_qd qd, hy_qt *qt) {
+  struct queue *q;
+  uint32_t token;
+  int rc = begin(shard, qd, HY_OP_DRAIN, &q, &token);
+  return rc < 0 ? rc : finish(shard, q->ops->drain(&shard->stack, q, token), token, qt);
+}
+
+static int push(hy_shard *shard, hy_qd qd, const hy_sga *sga, const hy_addr *peer, hy_qt *qt) {
+  struct queue *q;
+  uint32_t token = TOKEN_NONE;
+  int rc;
+  if (!sga_valid(shard, sga))
+    return -EINVAL;
+  if (qt) {
+    rc = begin(shard, qd, HY_OP_PUSH, &q, &token);
+    return rc < 0 ? rc : finish(shard, q->ops->push(&shard->stack, q, sga, peer, token, false), token, qt);
+  }
+  q = queue_find(&shard->queues, qd);
+  return q ? q->ops->push(&shard->stack, q, sga, peer, TOKEN_NONE, true) : -EBADF;
+}
+
+int hy_push(hy_shard *shard, hy_qd qd, const hy_sga *sga, hy_qt *qt) {
+  return push(shard, qd, sga, NULL, qt);
+}
+
+int hy_pushto(hy_shard *shard, hy_qd qd, const hy_sga *sga, const hy_addr *peer, hy_qt *qt) {
+  return push(shard, qd, sga, peer, qt);
+}
+
+int hy_cancel(hy_shard *shard, hy_qt qt) {
+  struct token *t = token_find(&shard->tokens, qt);
+  if (!t || t->state != TOKEN_WAITING)
+    return -ENOENT;
+  struct queue *q = &shard->queues.slots[t->queue];
+  uint32_t index = (uint32_t)(t - shard->tokens.slots);
+  q->ops->cancel(&shard->stack, q, index);
+  token_complete(&shard->tokens, index, -ECANCELED, q->user);
+  return 0;
+}
+
+/* ---- waiting ------------------------------------------------------------------------ */
+
+/* Hands out one completed token; false if what it stood for is gone and it waits again. */
+static bool hand_out(hy_shard *shard, uint32_t index, hy_event *event) {
+  struct tokens *tokens = &shard->tokens;
+  struct token *t = &tokens->slots[index];
+  /* One by one: the array of pieces is large and only its first nsegs mean anything. */
+  event->qt = token_name(tokens, index);
+  event->user = t->user;
+  event->qd = t->qd;
+  event->op = t->op;
+  event->status = t->status;
+  event->accepted = -1;
+  event->addr = (hy_addr){0};
+  event->sga.nsegs = event->sga.reserved = 0;
+  struct queue *q = queue_find(&shard->queues, t->qd);
+  if (q) {
+    if (!q->ops->deliver(&shard->stack, q, t, event)) {
+      readyset_clear(&tokens->ready, index);
+      t->state = TOKEN_WAITING;
+      token_list_push(tokens, &q->pops, index);
+      return false;
+    }
+  } else if (event->status == 0 && (t->op == HY_OP_POP || t->op == HY_OP_ACCEPT)) {
+    event->status = -ECANCELED; /* closed since: what it had is gone */
+  }
+  token_release(tokens, index);
+  shard->stats->events++;
+  return true;
+}
+
+static int collect(hy_shard *shard, hy_event *events, int max) {
+  struct tokens *tokens = &shard->tokens;
+  int n = 0;
+  while (n < max && !readyset_empty(&tokens->ready)) {
+    uint32_t index = readyset_next(&tokens->ready, tokens->cursor);
+    tokens->cursor = index + 1 <= tokens->count ? index + 1 : 0;
+    n += hand_out(shard, index, &events[n]);
+  }
+  return n;
+}
+
+/* Called after a pass without result: sleeps, or says that it is time to give up (0), or goes on (1). */
+static int idle(hy_shard *shard, uint64_t until) {
+  uint64_t now = shard->stack.now;
+  if (now >= until || shard->config.clock == HY_CLOCK_VIRTUAL) /* virtual time doesn't pass by waiting */
+    return 0;
+  if (shard->config.spin_ns != UINT64_MAX && now - shard->idle_since >= shard->config.spin_ns) {
+    int rc = shard_sleep(shard, until);
+    if (rc < 0)
+      return rc;
+  }
+  return 1;
+}
+
+static uint64_t wait_until(const hy_shard *shard, int64_t timeout_ns) {
+  if (timeout_ns < 0)
+    return UINT64_MAX;
+  return shard->stack.now + (uint64_t)timeout_ns;
+}
+
+int hy_wait_any(hy_shard *shard, hy_event *events, int max, int64_t timeout_ns) {
+  if (max < 1)
+    return -EINVAL;
+  uint64_t until = 0;
+  for (bool first = true;; first = false) {
+    shard_poll(shard);
+    if (first)
+      until = wait_until(shard, timeout_ns);
+    int n = collect(shard, events, max);
+    if (n > 0)
+      return n;
+    int rc = idle(shard, until);
+    if (rc <= 0)
+      return rc;
+  }
+}
+
+int hy_wait(hy_shard *shard, hy_qt qt, hy_event *event, int64_t timeout_ns) {
+  uint64_t until = 0;
+  for (bool first = true;; first = false) {
+    const struct token *t = token_find(&shard->tokens, qt);
+    if (!t)
+      return -ENOENT;
+    shard_poll(shard);
+    if (first)
+      until = wait_until(shard, timeout_ns);
+    if (t->state == TOKEN_READY && hand_out(shard, (uint32_t)qt, event))
+      return 1;
+    int rc = idle(shard, until);
+    if (rc <= 0)
+      return rc;
+  }
+}
+
+int hy_poll(hy_shard *shard) {
+  return (int)shard_poll(shard);
+}

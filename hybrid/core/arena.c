@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where an arena's memory comes from: hugepages if they are asked for and can be had. */
+#include "core/arena.h"
+#include "core/hybrid.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGEPAGE_BYTES ((size_t)2 << 20)
+
+static size_t round_up(size_t n, size_t to) {
+  return (n + to - 1) & ~(to - 1);
+}
+
+static uint8_t *map_reserved_hugepages(size_t size_bytes) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT) | MAP_POPULATE;
+  void *at = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  return at == MAP_FAILED ? NULL : at;
+}
+
+/*
+ * Ordinary memory that starts on a hugepage boundary, so that the kernel may back
+ * it with transparent ones, and that is all there before the first packet.
+ */
+static uint8_t *map_ordinary_pages(size_t size_bytes, bool transparent) {
+  size_t mapped = size_bytes + HUGEPAGE_BYTES;
+  void *at = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED)
+    return NULL;
+  uint8_t *start = at;
+  uint8_t *base = (uint8_t *)round_up((size_t)start, HUGEPAGE_BYTES);
+  uint8_t *end = base + size_bytes;
+  if (base > start)
+    munmap(start, (size_t)(base - start));
+  if (start + mapped > end)
+    munmap(end, (size_t)(start + mapped - end));
+  /* Advice only: a kernel without transparent hugepages refuses it, and nothing is lost. */
+  madvise(base, size_bytes, transparent ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  if (madvise(base, size_bytes, MADV_POPULATE_WRITE) == 0)
+    return base;
+  if (errno == EINVAL) { /* before Linux 5.14 */
+    memset(base, 0, size_bytes);
+    return base;
+  }
+  munmap(base, size_bytes);
+  return NULL;
+}
+
+int arena_init(struct arena *arena, uint32_t frames, uint32_t frame_size, int hugepages) {
+  *arena = (struct arena){.free_head = FRAME_NONE};
+  if (frames == 0 || frames >= FRAME_NONE || (frame_size & (frame_size - 1)) != 0 ||
+      frame_size < 2 * FRAME_HEADROOM || frame_size > UINT16_MAX / 2 + 1)
+    return -EINVAL;
+
+  arena->size_bytes = round_up((size_t)frames * frame_size, HUGEPAGE_BYTES);
+  if (hugepages != HY_HUGEPAGES_NO) {
+    arena->base = map_reserved_hugepages(arena->size_bytes);
+    arena->hugepages = arena->base != NULL;
+  }
+  if (arena->base == NULL && hugepages == HY_HUGEPAGES_MUST)
+    return -EOPNOTSUPP;
+  if (arena->base == NULL)
+    arena->base = map_ordinary_pages(arena->size_bytes, hugepages != HY_HUGEPAGES_NO);
+  if (arena->base == NULL)
+    return -ENOMEM;
+
+  size_t meta_bytes = round_up((size_t)frames * sizeof *arena->meta, 64);
+  arena->meta = aligned_alloc(64, meta_bytes);
+  if (arena->meta == NULL) {
+    munmap(arena->base, arena->size_bytes);
+    arena->base = NULL;
+    return -ENOMEM;
+  }
+  memset(arena->meta, 0, meta_bytes);
+  for (uint32_t i = 0; i < frames; i++)
+    arena->meta[i].next = i + 1 < frames ? i + 1 : FRAME_NONE;
+  arena->frame_size = frame_size;
+  arena->frame_shift = (uint32_t)__builtin_ctz(frame_size);
+  arena->frames = frames;
+  arena->free_head = 0;
+  arena->free_count = frames;
+  return 0;
+}
+
+void arena_fini(struct arena *arena) {
+  if (arena->base != NULL)
+    munmap(arena->base, arena->size_bytes);
+  free(arena->meta);
+  *arena = (struct arena){.free_head = FRAME_NONE};
+}

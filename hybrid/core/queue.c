@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define GENERATION_MASK ((1u << (31 - QUEUE_INDEX_BITS)) - 1)
+
+int queues_init(struct queues *q, uint32_t count) {
+  assert(count > 0 && count <= QUEUE_MAX);
+  *q = (struct queues){.count = count, .slots = calloc(count, sizeof(struct queue))};
+  if (!q->slots)
+    return -ENOMEM;
+  for (uint32_t i = 0; i < count; i++)
+    q->slots[i].next_free = i + 1 < count ? i + 1 : QUEUE_NONE;
+  q->free_head = 0;
+  q->free_tail = count - 1;
+  return 0;
+}
+
+void queues_fini(struct queues *q) {
+  free(q->slots);
+  *q = (struct queues){0};
+}
+
+uint32_t queue_take(struct queues *q, enum queue_kind kind, const struct transport_ops *ops) {
+  uint32_t index = q->free_head;
+  if (index == QUEUE_NONE)
+    return QUEUE_NONE;
+  struct queue *slot = &q->slots[index];
+  q->free_head = slot->next_free;
+  uint16_t generation = slot->generation;
+  *slot = (struct queue){.ops = ops, .kind = (uint8_t)kind, .generation = generation, .object = QUEUE_NONE};
+  return index;
+}
+
+void queue_release(struct queues *q, uint32_t index) {
+  struct queue *slot = &q->slots[index];
+  assert(slot->kind != QUEUE_FREE);
+  slot->kind = QUEUE_FREE;
+  slot->generation = (slot->generation + 1) & GENERATION_MASK;
+  slot->next_free = QUEUE_NONE;
+  if (q->free_head == QUEUE_NONE)
+    q->free_head = index;
+  else
+    q->slots[q->free_tail].next_free = index;
+  q->free_tail = index;
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The application's end of control.h: taking over the datapath that a launcher
+ * prepared, and telling it when the queues may go into service.
+ *
+ * Nothing here needs a privilege, with one exception that is the kernel's: the
+ * arena is counted against RLIMIT_MEMLOCK once for every AF_XDP socket, and only
+ * CAP_IPC_LOCK lifts that (-ENOLCK says so).
+ *
+ * The launcher holds more rights than we do, so it is believed, but not blindly:
+ * the socket may be anything that a wrong HYBRID_CONTROL names, and a message may
+ * come from another build.
+ */
+#include "core/shard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SERVED_ENV "HYBRID_CONTROL"
+
+enum {
+  SERVED_PATIENCE_MS = 10000, /* how long the launcher may take to answer; it only enters a few map rows */
+  SERVED_FDS_MAX = 2 + HY_CONTROL_DEVICES,
+  SERVED_FD_HOST = 0,
+  SERVED_FD_STATS = 1,
+  SERVED_FD_XSKS = 2,
+};
+
+static_assert(sizeof(hy_handover) == 16 + 16 * HY_CONTROL_DEVICES, "no padding between two builds");
+static_assert(sizeof(hy_ready) == 8 + 8 * HY_CONTROL_DEVICES, "no padding between two builds");
+static_assert(HY_CONTROL_DEVICES <= SHARD_DEVICES, "a shard can take what a handover can name");
+
+/* A handover with its descriptors: -1 once somebody else owns one. */
+struct handover {
+  hy_handover body;
+  unsigned nfds;
+  int fds[SERVED_FDS_MAX];
+};
+
+static int64_t monotonic_ms(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Waits for a datagram. -ETIMEDOUT. Signals neither end the waiting nor prolong it. */
+static int readable_wait(int fd) {
+  int64_t deadline = monotonic_ms() + SERVED_PATIENCE_MS;
+  for (;;) {
+    int64_t left = deadline - monotonic_ms();
+    struct pollfd on = {.fd = fd, .events = POLLIN};
+    int n = poll(&on, 1, left > 0 ? (int)left : 0);
+    if (n > 0)
+      return 0;
+    if (n == 0)
+      return -ETIMEDOUT;
+    if (errno != EINTR)
+      return -errno;
+  }
+}
+
+/*
+ * One datagram of exactly len bytes with up to max descriptors, which are the
+ * caller's also where this fails. -ECONNRESET: the launcher is gone. -EPROTO:
+ * anything else than such a datagram.
+ */
+static int datagram_receive(int fd, void *out, size_t len, int *fds, unsigned max, unsigned *nfds) {
+  *nfds = 0;
+  int status = readable_wait(fd);
+  if (status < 0)
+    return status;
+  union {
+    struct cmsghdr align;
+    char room[CMSG_SPACE(sizeof(int) * SERVED_FDS_MAX)];
+  } control;
+  assert(max <= SERVED_FDS_MAX);
+  struct iovec iov = {.iov_base = out, .iov_len = len};
+  struct msghdr message = {
+      .msg_iov = &iov,
+      .msg_iovlen = 1,
+      .msg_control = max > 0 ? &control : NULL,
+      .msg_controllen = CMSG_SPACE(sizeof(int) * max) * (max > 0),
+  };
+  ssize_t n;
+  do
+    n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  while (n < 0 && errno == EINTR);
+  if (n < 0)
+    return -errno;
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+      continue;
+    unsigned count = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (unsigned i = 0; i < count; i++) {
+      int one;
+      memcpy(&one, CMSG_DATA(c) + i * sizeof one, sizeof one);
+      if (*nfds < max)
+        fds[(*nfds)++] = one;
+      else
+        close(one);
+    }
+  }
+  if (n == 0)
+    return -ECONNRESET;
+  return (size_t)n == len && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ? 0 : -EPROTO;
+}
+
+/* The socket that the launcher left to this process. -ENOENT: there was no launcher. */
+static int control_take(void) {
+  const char *text = getenv(SERVED_ENV);
+  if (text == NULL)
+    return -ENOENT;
+  char *end;
+  errno = 0;
+  long fd = strtol(text, &end, 10);
+  if (errno != 0 || end == text || *end != '\0' || fd < 0 || fd > INT_MAX)
+    return -EINVAL;
+  int type = 0;
+  socklen_t len = sizeof type;
+  if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+    return -errno;
+  if (type != SOCK_SEQPACKET)
+    return -EINVAL;
+  if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
+    return -errno;
+  /* There is one handover: a second shard, or a program that this one starts, must not wait for another. */
+  unsetenv(SERVED_ENV);
+  return (int)fd;
+}
+
+static bool handover_valid(const struct handover *h) {
+  const hy_handover *b = &h->body;
+  return b->magic == HY_CONTROL_MAGIC && b->ndevices > 0 && b->ndevices <= HY_CONTROL_DEVICES &&
+         h->nfds == SERVED_FD_XSKS + b->ndevices && b->port_lo <= b->port_hi &&
+         (b->port_lo > 0) == (b->port_hi > 0);
+}
+
+static void handover_close(struct handover *h) {
+  for (unsigned i = 0; i < h->nfds; i++)
+    if (h->fds[i] >= 0)
+      close(h->fds[i]);
+}
+
+static int host_follow(hy_shard *shard, int fd) {
+  hy_host *host;
+  int status = hy_host_open(fd, &host);
+  if (status == 0)
+    shard_follow_host(shard, host);
+  return status;
+}
+
+static int stats_page_map(hy_shard *shard, int fd) {
+  struct stat file;
+  if (fstat(fd, &file) < 0)
+    return -errno;
+  if (file.st_size < (off_t)sizeof(hy_stats_page)) /* beyond its end a store would be a SIGBUS */
+    return -EPROTO;
+  hy_stats_page *page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (page == MAP_FAILED)
+    return -errno;
+  int status = shard_set_stats_page(shard, page);
+  if (status < 0)
+    munmap(page, sizeof *page);
+  return status;
+}
+
+static int devices_attach(hy_shard *shard, struct handover *h) {
+  for (uint32_t i = 0; i < h->body.ndevices; i++) {
+    const hy_handover_device *d = &h->body.devices[i];
+    hy_afxdp_config config = {
+        .struct_size = sizeof config,
+        .ifindex = d->ifindex,
+        .queue = d->queue,
+        .xsk_fd = h->fds[SERVED_FD_XSKS + i],
+        .map_fd = -1, /* the launcher enters it */
+        .ring_size = d->ring_size,
+        .copy = d->copy,
+        .busy_poll = d->busy_poll,
+        .strict = d->strict,
+    };
+    h->fds[SERVED_FD_XSKS + i] = -1;
+    int status = hy_afxdp_attach(shard, &config, &shard->ready.obtained[i]);
+    if (status < 0)
+      return status;
+  }
+  shard->ready.magic = HY_CONTROL_MAGIC;
+  shard->ready.ndevices = h->body.ndevices;
+  return 0;
+}
+
+int hy_shard_open_served(const hy_config *config, hy_shard **out) {
+  *out = NULL;
+  int control = control_take();
+  if (control < 0)
+    return control;
+  struct handover h;
+  hy_shard *shard = NULL;
+  int status = datagram_receive(control, &h.body, sizeof h.body, h.fds, SERVED_FDS_MAX, &h.nfds);
+  if (status != 0)
+    goto fail;
+  status = -EPROTO;
+  if (!handover_valid(&h))
+    goto fail;
+  status = hy_shard_open(config, &shard);
+  if (status != 0)
+    goto fail;
+
+  status = host_follow(shard, h.fds[SERVED_FD_HOST]);
+  if (status < 0)
+    goto fail;
+  status = stats_page_map(shard, h.fds[SERVED_FD_STATS]);
+  if (status < 0)
+    goto fail;
+  status = devices_attach(shard, &h);
+  if (status < 0)
+    goto fail;
+  if (h.body.port_lo > 0)
+    shard_set_ports(shard, h.body.port_lo, h.body.port_hi);
+  shard->control_fd = control;
+  hy_shard_set_notice_fd(shard, control);
+  handover_close(&h);
+  *out = shard;
+  return 0;
+
+fail:
+  hy_shard_close(shard);
+  handover_close(&h);
+  close(control);
+  return status;
+}
+
+int hy_shard_ready(hy_shard *shard) {
+  if (shard->control_fd < 0)
+    return 0;
+  ssize_t n;
+  do
+    n = send(shard->control_fd, &shard->ready, sizeof shard->ready, MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
+  if (n < 0)
+    return errno == EPIPE ? -ECONNRESET : -errno;
+  hy_go go;
+  unsigned nfds;
+  int status = datagram_receive(shard->control_fd, &go, sizeof go, NULL, 0, &nfds);
+  if (status < 0)
+    return status;
+  if (go.magic != HY_CONTROL_MAGIC || go.status > 0)
+    return -EPROTO;
+  return go.status;
+}

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/shard.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static_assert(STATS_COUNT <= HY_STATS_MAX, "the statistics page holds every counter");
+
+#define STATS_EVERY_NS (100 * NS_PER_MS) /* device counters need system calls: not every pass */
+
+/* ---- configuration --------------------------------------------------------- */
+
+void hy_config_default(hy_config *config) {
+  *config = (hy_config){
+      .struct_size = sizeof(hy_config),
+      .frames = 16384,
+      .frame_size = 2048,
+      .sockets = 65536,
+      .connections = 16384,
+      .tokens = 65536,
+      .rcvbuf_bytes = 1 << 20,
+      .sndbuf_bytes = 1 << 20,
+      .clock = HY_CLOCK_MONOTONIC,
+      .hugepages = HY_HUGEPAGES_TRY,
+      .port_lo = 32768,
+      .port_hi = 60999,
+      .spin_ns = 50 * NS_PER_US,
+  };
+}
+
+static int config_resolve(const hy_config *given, hy_config *out) {
+  hy_config d;
+  hy_config_default(&d);
+  *out = d;
+  if (!given)
+    return 0;
+  if (given->struct_size != sizeof(hy_config))
+    return -EINVAL;
+  *out = *given;
+#define OR_DEFAULT(field)                                                                                    \
+  if (out->field == 0)                                                                                       \
+  out->field = d.field
+  OR_DEFAULT(frames);
+  OR_DEFAULT(frame_size);
+  OR_DEFAULT(sockets);
+  OR_DEFAULT(connections);
+  OR_DEFAULT(tokens);
+  OR_DEFAULT(rcvbuf_bytes);
+  OR_DEFAULT(sndbuf_bytes);
+  OR_DEFAULT(port_lo);
+  OR_DEFAULT(port_hi);
+  OR_DEFAULT(spin_ns);
+#undef OR_DEFAULT
+  if (out->app_frames_max == 0)
+    out->app_frames_max = out->frames / 2;
+  bool ok =
+      out->frames >= 64 && out->frames <= 1u << 22 && (out->frame_size == 2048 || out->frame_size == 4096) &&
+      out->sockets <= QUEUE_MAX && out->connections <= READYSET_BITS_MAX && out->tokens < READYSET_BITS_MAX &&
+      out->rcvbuf_bytes >= 4096 && out->rcvbuf_bytes <= 1u << 30 && out->sndbuf_bytes >= 4096 &&
+      out->sndbuf_bytes <= 1u << 30 && out->app_frames_max <= out->frames && out->clock <= HY_CLOCK_VIRTUAL &&
+      out->hugepages <= HY_HUGEPAGES_MUST && out->port_lo <= out->port_hi;
+  return ok ? 0 : -EINVAL;
+}
+
+/* ---- life ------------------------------------------------------------------- */
+
+static uint64_t monotonic_ns(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t shard_clock(const struct hy_shard *shard) {
+  return shard->config.clock == HY_CLOCK_VIRTUAL ? shard->virtual_now : monotonic_ns();
+}
+
+void shard_notice(struct hy_shard *shard, const hy_notice *notice) {
+  if (shard->notice_fd >= 0) /* not waited for: a missed one is repeated by whoever needs it */
+    (void)!send(shard->notice_fd, notice, sizeof *notice, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void stack_notice(void *ctx, const hy_notice *notice) {
+  shard_notice(ctx, notice);
+}
+
+int hy_shard_open(const hy_config *config, hy_shard **out) {
+  *out = NULL;
+  struct hy_shard *shard = aligned_alloc(64, (sizeof *shard + 63) / 64 * 64);
+  if (!shard)
+    return -ENOMEM;
+  memset(shard, 0, sizeof *shard);
+  shard->notice_fd = shard->control_fd = -1;
+  shard->stats = &shard->own_stats;
+  int rc = config_resolve(config, &shard->config);
+  if (rc < 0)
+    goto err_free;
+  uint8_t seed[32];
+  if (shard->config.seeded)
+    memcpy(seed, shard->config.seed, sizeof seed);
+  else if (getrandom(seed, sizeof seed, 0) != sizeof seed) {
+    rc = -EIO;
+    goto err_free;
+  }
+  rc = arena_init(&shard->arena, shard->config.frames, shard->config.frame_size, shard->config.hugepages);
+  if (rc < 0)
+    goto err_free;
+  rc = tokens_init(&shard->tokens, shard->config.tokens);
+  if (rc < 0)
+    goto err_arena;
+  rc = queues_init(&shard->queues, shard->config.sockets);
+  if (rc < 0)
+    goto err_tokens;
+  shard->idle_since = shard_clock(shard);
+  struct stack_config stack = {
+      .arena = &shard->arena,
+      .tokens = &shard->tokens,
+      .queues = &shard->queues,
+      .stats = shard->stats,
+      .app_frames = &shard->app_frames,
+      .limits = &shard->config,
+      .seed = seed,
+      .now = shard->idle_since,
+      .notice = stack_notice,
+      .notice_ctx = shard,
+  };
+  rc = stack_init(&shard->stack, &stack);
+  if (rc < 0)
+    goto err_queues;
+  *out = shard;
+  return 0;
+
+err_queues:
+  queues_fini(&shard->queues);
+err_tokens:
+  tokens_fini(&shard->tokens);
+err_arena:
+  arena_fini(&shard->arena);
+err_free:
+  free(shard);
+  return rc;
+}
+
+static void flush_tx(struct hy_shard *shard);
+
+void hy_shard_close(hy_shard *shard) {
+  if (!shard)
+    return;
+  /* Peers are told: every queue is closed by reset, and the resets are given to the devices. */
+  for (uint32_t i = 0; i < shard->queues.count; i++) {
+    struct queue *q = &shard->queues.slots[i];
+    if (q->kind == QUEUE_FREE || !q->ops)
+      continue;
+    q->ops->close(&shard->stack, q, true);
+    if (i % 64 == 63)
+      flush_tx(shard);
+  }
+  flush_tx(shard);
+  shard_collect_device_stats(shard);
+  for (uint32_t i = 0; i < shard->ndevices; i++)
+    shard->devices[i]->ops->close(shard->devices[i]);
+  stack_fini(&shard->stack);
+  if (shard->host)
+    hy_host_close((hy_host *)shard->host);
+  if (shard->stats_page)
+    munmap(shard->stats_page, sizeof *shard->stats_page);
+  if (shard->control_fd >= 0)
+    close(shard->control_fd);
+  queues_fini(&shard->queues);
+  tokens_fini(&shard->tokens);
+  arena_fini(&shard->arena);
+  free(shard);
+}
+
+/* ---- joining parts ------------------------------------------------------------ */
+
+struct arena *shard_arena(hy_shard *shard) {
+  return &shard->arena;
+}
+
+int shard_add_device(hy_shard *shard, struct hy_device *dev) {
+  if (shard->ndevices == SHARD_DEVICES)
+    return -ENOSPC;
+  int link = stack_add_link(&shard->stack, dev);
+  if (link < 0)
+    return link;
+  dev->index = (uint8_t)shard->ndevices;
+  dev->link = (uint8_t)link;
+  shard->devices[shard->ndevices++] = dev;
+  return 0;
+}
+
+void shard_follow_host(struct hy_shard *shard, hy_host *host) {
+  if (shard->host)
+    hy_host_close((hy_host *)shard->host);
+  shard->host = host;
+  if (host_view_refresh(&shard->stack.host, host))
+    stack_host_changed(&shard->stack);
+}
+
+int hy_shard_set_host(hy_shard *shard, const hy_host *host) {
+  int fd = hy_host_fd(host);
+  hy_host *reader;
+  int rc = hy_host_open(fd, &reader);
+  if (rc < 0)
+    return rc;
+  shard_follow_host(shard, reader);
+  return 0;
+}
+
+int hy_shard_set_notice_fd(hy_shard *shard, int fd) {
+  shard->notice_fd = fd;
+  return 0;
+}
+
+void shard_set_ports(struct hy_shard *shard, uint16_t lo, uint16_t hi) {
+  shard->stack.port_lo = shard->config.port_lo = lo;
+  shard->stack.port_hi = shard->config.port_hi = hi;
+}
+
+int shard_set_stats_page(struct hy_shard *shard, hy_stats_page *page) {
+  assert(!shard->stats_page);
+  struct stats *values = (struct stats *)page->values;
+  *values = *shard->stats;
+  page->count = STATS_COUNT;
+  page->pid = (uint32_t)getpid();
+  shard->stats = shard->stack.stats = values;
+  shard->stats_page = page;
+  page->magic = HY_CONTROL_MAGIC; /* last: whoever sees it sees the rest */
+  return 0;
+}
+
+/* ---- the loop ------------------------------------------------------------------ */
+
+static void flush_link(struct link *l) {
+  while (l->tx_head != l->tx_tail) {
+    uint32_t at = l->tx_head & (LINK_TX_FRAMES - 1);
+    uint32_t run = l->tx_tail - l->tx_head;
+    if (run > LINK_TX_FRAMES - at)
+      run = LINK_TX_FRAMES - at;
+    if (run > DEVICE_BURST)
+      run = DEVICE_BURST;
+    unsigned taken = l->dev->ops->tx_burst(l->dev, &l->tx[at], run);
+    l->tx_head += taken;
+    if (taken < run) /* full: the rest is offered again in the next pass */
+      return;
+  }
+}
+
+static void flush_tx(struct hy_shard *shard) {
+  for (uint32_t i = 0; i < shard->stack.nlinks; i++)
+    flush_link(&shard->stack.links[i]);
+}
+
+static void output(struct hy_shard *shard) {
+  stack_output(&shard->stack);
+  flush_tx(shard);
+}
+
+unsigned shard_poll(struct hy_shard *shard) {
+  struct stack *st = &shard->stack;
+  uint64_t now = shard_clock(shard);
+  shard->stats->polls++;
+  st->now = now > st->now ? now : st->now;
+  if (shard->host && host_view_refresh(&st->host, shard->host))
+    stack_host_changed(st);
+  output(shard);
+  unsigned received = 0;
+  for (uint32_t i = 0; i < shard->ndevices; i++) {
+    uint32_t frames[DEVICE_BURST];
+    struct hy_device *dev = shard->devices[i];
+    unsigned n = dev->ops->rx_burst(dev, frames, DEVICE_BURST);
+    if (n > 0)
+      stack_input(st, dev->link, frames, n);
+    received += n;
+  }
+  stack_tick(st, st->now);
+  if (readyset_empty(&shard->tokens.ready))
+    output(shard);
+  if (received > 0)
+    shard->idle_since = st->now;
+  if (shard->stats_page && st->now - shard->stats_at >= STATS_EVERY_NS)
+    shard_collect_device_stats(shard);
+  return received;
+}
+
+int shard_sleep(struct hy_shard *shard, uint64_t until) {
+  struct pollfd fds[SHARD_DEVICES];
+  nfds_t nfds = 0;
+  for (uint32_t i = 0; i < shard->ndevices; i++) {
+    struct hy_device *dev = shard->devices[i];
+    int fd = dev->ops->wait_fd(dev);
+    if (fd < 0 || dev->ops->wait_arm(dev)) /* can only be polled, or has something already */
+      return 0;
+    fds[nfds++] = (struct pollfd){.fd = fd, .events = POLLIN};
+    const struct link *l = &shard->stack.links[dev->link];
+    if (l->tx_head != l->tx_tail) /* frames wait for room in the ring */
+      return 0;
+  }
+  uint64_t deadline = stack_next_deadline(&shard->stack);
+  if (until < deadline)
+    deadline = until;
+  uint64_t now = shard_clock(shard);
+  if (deadline <= now)
+    return 0;
+  /* The host table has no descriptor to wait on: look at it now and then while something waits for it. */
+  uint64_t most = shard->stack.neigh.nwaiting > 0 ? NS_PER_MS : 100 * NS_PER_MS;
+  uint64_t ns = deadline - now < most ? deadline - now : most;
+  struct timespec ts = {.tv_sec = 0, .tv_nsec = (long)ns};
+  shard->stats->sleeps++;
+  shard_collect_device_stats(shard);
+  return ppoll(fds, nfds, &ts, NULL) < 0 ? -errno : 0;
+}
+
+/* ---- statistics ------------------------------------------------------------------ */
+
+void shard_collect_device_stats(struct hy_shard *shard) {
+  struct stats *s = shard->stats;
+  struct hy_device_stats sum = {0};
+  for (uint32_t i = 0; i < shard->ndevices; i++) {
+    struct hy_device_stats one = {0};
+    shard->devices[i]->ops->stats(shard->devices[i], &one);
+    sum.rx_frames += one.rx_frames;
+    sum.rx_bytes += one.rx_bytes;
+    sum.tx_frames += one.tx_frames;
+    sum.tx_bytes += one.tx_bytes;
+    sum.rx_dropped += one.rx_dropped;
+    sum.rx_no_frames += one.rx_no_frames;
+    sum.tx_full += one.tx_full;
+    sum.tx_invalid += one.tx_invalid;
+    sum.kicks += one.kicks;
+  }
+  s->device_rx_frames = sum.rx_frames;
+  s->device_rx_bytes = sum.rx_bytes;
+  s->device_tx_frames = sum.tx_frames;
+  s->device_tx_bytes = sum.tx_bytes;
+  s->device_rx_dropped = sum.rx_dropped;
+  s->device_rx_no_frames = sum.rx_no_frames;
+  s->device_tx_full = sum.tx_full;
+  s->device_tx_invalid = sum.tx_invalid;
+  s->device_kicks = sum.kicks;
+  shard->stats_at = shard->stack.now;
+}
+
+struct stat_name {
+  const char *name, *help;
+};
+
+static const struct stat_name stat_names[] = {
+#define STATS_NAME(name, help) {#name, help},
+    STATS(STATS_NAME)
+#undef STATS_NAME
+};
+
+unsigned hy_stat_count(void) {
+  return STATS_COUNT;
+}
+const char *hy_stat_name(unsigned index) {
+  return index < STATS_COUNT ? stat_names[index].name : NULL;
+}
+const char *hy_stat_help(unsigned index) {
+  return index < STATS_COUNT ? stat_names[index].help : NULL;
+}
+
+uint64_t hy_stat(const hy_shard *shard, unsigned index) {
+  if (index >= STATS_COUNT)
+    return 0;
+  if (index == 0) /* reading them from the first on sees one moment */
+    shard_collect_device_stats((hy_shard *)(uintptr_t)shard);
+  return ((const uint64_t *)shard->stats)[index];
+}
+
+struct hy_device *shard_device(const hy_shard *shard, uint32_t index) {
+  return index < shard->ndevices ? shard->devices[index] : NULL;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A shard: one thread's world. It owns the arena, the tables, the stack and the
+ * devices, and its polling loop joins them:
+ *
+ *   output --> devices        what the application pushed since the last pass
+ *   devices --> input         one burst each
+ *   timers
+ *   output --> devices        unless completions wait: then the application's
+ *                             answers go out with the ACKs in the next pass
+ */
+#ifndef HYBRID_CORE_SHARD_H
+#define HYBRID_CORE_SHARD_H
+
+#include "core/control.h"
+#include "core/device.h"
+#include "core/host.h"
+#include "core/queue.h"
+#include "core/stats.h"
+#include "tcp/stack.h"
+
+#define SHARD_DEVICES STACK_LINKS
+
+struct hy_shard {
+  struct arena arena;
+  struct tokens tokens;
+  struct queues queues;
+  struct stats *stats; /* own_stats, or in the statistics page */
+  struct stats own_stats;
+  hy_stats_page *stats_page; /* mapped; NULL: none */
+  hy_config config;          /* as obtained: defaults filled in */
+  struct hy_device *devices[SHARD_DEVICES];
+  uint32_t ndevices;
+  uint32_t app_frames; /* pieces that the application holds */
+  const hy_host *host; /* reader's mapping; NULL: none */
+  uint64_t virtual_now;
+  uint64_t idle_since; /* ns: last time a pass found work */
+  uint64_t stats_at;   /* when device counters were last summed */
+  int notice_fd;
+  int control_fd; /* served: to the launcher; -1 */
+  hy_ready ready; /* served: what each device obtained */
+  struct stack stack;
+};
+
+/* One pass: returns frames received. flush: output may leave although completions wait. */
+unsigned shard_poll(struct hy_shard *shard);
+/* Sleeps until a device has something or `until` (ns); -EINTR. */
+int shard_sleep(struct hy_shard *shard, uint64_t until);
+/* From now on counters live in the page (mapped shared by the caller; the shard unmaps it). */
+int shard_set_stats_page(struct hy_shard *shard, hy_stats_page *page);
+/* Sums the devices' counters into the shard's. */
+void shard_collect_device_stats(struct hy_shard *shard);
+/* Takes over a reader's mapping of a host table. */
+void shard_follow_host(struct hy_shard *shard, hy_host *host);
+/* Ephemeral ports whose replies reach this shard. */
+void shard_set_ports(struct hy_shard *shard, uint16_t lo, uint16_t hi);
+void shard_notice(struct hy_shard *shard, const hy_notice *notice);
+
+#endif

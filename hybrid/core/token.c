@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/token.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int tokens_init(struct tokens *t, uint32_t count) {
+  *t = (struct tokens){.count = count};
+  t->slots = aligned_alloc(64, (size_t)(count + 1) * sizeof(struct token));
+  if (!t->slots)
+    return -ENOMEM;
+  int rc = readyset_init(&t->ready, count + 1);
+  if (rc < 0) {
+    free(t->slots);
+    return rc;
+  }
+  for (uint32_t i = 0; i <= count; i++)
+    t->slots[i] = (struct token){.generation = 1, .next = i < count ? i + 1 : TOKEN_NONE};
+  t->free_head = 1;
+  return 0;
+}
+
+void tokens_fini(struct tokens *t) {
+  readyset_fini(&t->ready);
+  free(t->slots);
+  *t = (struct tokens){0};
+}
+
+bool token_list_remove(struct tokens *t, struct token_list *l, uint32_t index) {
+  uint32_t before = TOKEN_NONE;
+  for (uint32_t i = l->head; i != TOKEN_NONE; before = i, i = t->slots[i].next) {
+    if (i != index)
+      continue;
+    uint32_t after = t->slots[i].next;
+    if (before == TOKEN_NONE)
+      l->head = after;
+    else
+      t->slots[before].next = after;
+    if (l->tail == index)
+      l->tail = before;
+    t->slots[i].next = TOKEN_NONE;
+    return true;
+  }
+  return false;
+}

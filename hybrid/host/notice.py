@@ -1,0 +1,50 @@
+"""What a shard reports to the control plane: one datagram each (hybrid.h, struct hy_notice)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from hybrid._native import ffi
+from hybrid.api.address import Address
+
+
+class NoticeKind(IntEnum):
+    """What happened."""
+
+    NEIGH_MISSING = 1
+    READY = 2
+    BOUND = 3
+    UNBOUND = 4
+
+
+NOTICE_BYTES = ffi.sizeof("hy_notice")
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """``arg``: the IP protocol number of BOUND and UNBOUND."""
+
+    kind: NoticeKind
+    ifindex: int
+    address: Address
+    arg: int = 0
+
+    @classmethod
+    def parse(cls, datagram: bytes) -> Notice | None:
+        """``None`` for what is no notice; the sender is not trusted."""
+        if len(datagram) != NOTICE_BYTES:
+            return None
+        c = ffi.new("hy_notice *")
+        ffi.memmove(c, datagram, NOTICE_BYTES)
+        try:
+            return cls(NoticeKind(c.kind), c.ifindex, Address.from_c(c.addr), c.arg)
+        except ValueError:
+            return None
+
+    def pack(self) -> bytes:
+        """The datagram."""
+        c = ffi.new("hy_notice *")
+        c.kind, c.ifindex, c.arg = self.kind, self.ifindex, self.arg
+        self.address.fill(c.addr)
+        return bytes(ffi.buffer(c))

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From an Ethernet frame to a transport packet: every length is checked against
+ * the frame before it is used, and whatever is odd is dropped under its own name.
+ */
+#include "tcp/csum.h"
+#include "tcp/stack.h"
+#include "tcp/wire.h"
+
+#define EXTENSION_HEADERS_MAX 8 /* more than that and somebody is playing */
+
+static inline bool mac_equal(const uint8_t a[6], const uint8_t b[6]) {
+  return load32(a) == load32(b) && load16(a + 4) == load16(b + 4);
+}
+
+static bool parse_ip4(struct stack *st, const uint8_t *p, uint32_t len, struct packet *out) {
+  struct stats *s = st->stats;
+  if (len < IP4_LEN) {
+    s->drop_short++;
+    return false;
+  }
+  uint32_t header = (uint32_t)(p[0] & 15) * 4;
+  uint32_t total = load16(p + 2);
+  if (p[0] >> 4 != 4 || header < IP4_LEN || total < header ||
+      csum_fold(header == IP4_LEN ? csum_ip4(p) : csum_add(0, p, header)) != 0) {
+    s->drop_ip_header++;
+    return false;
+  }
+  if (total > len) {
+    s->drop_short++;
+    return false;
+  }
+  if (load16(p + 6) & 0x3fff) { /* more fragments, or an offset */
+    s->drop_fragment++;
+    return false;
+  }
+  for (uint32_t i = IP4_LEN; i < header && p[i] != 0;) {
+    if (p[i] == 131 || p[i] == 137) { /* source routes, RFC 7126 sections 4.3 and 4.4 */
+      s->drop_ip_option++;
+      return false;
+    }
+    if (p[i] == 1) {
+      i++;
+      continue;
+    }
+    if (i + 1 >= header || p[i + 1] < 2) {
+      s->drop_ip_header++;
+      return false;
+    }
+    i += p[i + 1];
+  }
+  ip_map4(out->key.remote, p + 12);
+  ip_map4(out->key.local, p + 16);
+  out->proto = p[9];
+  out->l4_off = (uint16_t)(out->l3_off + header);
+  out->l4_len = (uint16_t)(total - header);
+  return true;
+}
+
+static bool parse_ip6(struct stack *st, const uint8_t *p, uint32_t len, struct packet *out) {
+  struct stats *s = st->stats;
+  if (len < IP6_LEN) {
+    s->drop_short++;
+    return false;
+  }
+  uint32_t payload = load16(p + 4);
+  if (p[0] >> 4 != 6) {
+    s->drop_ip_header++;
+    return false;
+  }
+  if (payload + IP6_LEN > len) {
+    s->drop_short++;
+    return false;
+  }
+  uint32_t end = IP6_LEN + payload, at = IP6_LEN;
+  uint8_t next = p[6];
+  for (unsigned n = 0; next == PROTO_HOPOPTS || next == PROTO_DSTOPTS || next == PROTO_ROUTING; n++) {
+    if (n == EXTENSION_HEADERS_MAX || at + 8 > end || at + (p[at + 1] + 1u) * 8 > end ||
+        (next == PROTO_ROUTING && p[at + 3] != 0)) { /* segments left: not for us yet */
+      s->drop_ip_option++;
+      return false;
+    }
+    next = p[at];
+    at += (p[at + 1] + 1u) * 8;
+  }
+  if (next == PROTO_FRAGMENT) {
+    s->drop_fragment++;
+    return false;
+  }
+  memcpy(out->key.remote, p + 8, 16);
+  memcpy(out->key.local, p + 24, 16);
+  if (ip_is_4(out->key.remote) || ip_is_4(out->key.local)) { /* mapped addresses are not for the wire */
+    s->drop_bad_source++;
+    return false;
+  }
+  out->proto = next;
+  out->l4_off = (uint16_t)(out->l3_off + at);
+  out->l4_len = (uint16_t)(end - at);
+  return true;
+}
+
+bool packet_parse(struct stack *st, uint8_t link, uint32_t frame, struct packet *out) {
+  struct stats *s = st->stats;
+  struct frame *f = frame_meta(st->arena, frame);
+  struct link *l = &st->links[link];
+  const uint8_t *p = frame_data(st->arena, frame);
+  uint32_t len = f->len;
+  if (len < ETH_LEN) {
+    s->drop_short++;
+    return false;
+  }
+  uint32_t l2 = ETH_LEN;
+  uint16_t type = load16(p + 12);
+  while ((type == ETH_VLAN || type == ETH_QINQ) && l2 < ETH_LEN + VLAN_MAX && len >= l2 + 4) {
+    type = load16(p + l2 + 2);
+    l2 += 4;
+  }
+  bool ours = mac_equal(p, l->mac);
+  if (!ours && !(l->answers_arp && (p[0] & 1))) { /* group addresses matter to ARP and ND only */
+    s->drop_mac++;
+    return false;
+  }
+  out->frame = frame;
+  out->link = link;
+  out->l3_off = (uint16_t)(f->off + l2);
+  f->l3 = out->l3_off;
+  bool ok;
+  if (type == ETH_IP4) {
+    ok = parse_ip4(st, p + l2, len - l2, out);
+  } else if (type == ETH_IP6) {
+    ok = parse_ip6(st, p + l2, len - l2, out);
+  } else {
+    if (type == ETH_ARP && l2 == ETH_LEN && l->answers_arp)
+      neigh_arp_input(st, link, frame);
+    else
+      s->drop_ethertype++;
+    return false;
+  }
+  if (!ok)
+    return false;
+  s->ip_in++;
+  if (out->proto == PROTO_ICMP6 && l->answers_arp) {
+    neigh_nd_input(st, out);
+    return false;
+  }
+  if (!ours) {
+    s->drop_mac++;
+    return false;
+  }
+  return true;
+}

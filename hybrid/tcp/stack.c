@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tcp/stack.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "tcp/tcp.h"
+#include "tcp/udp.h"
+#include "tcp/wire.h"
+
+int stack_init(struct stack *st, const struct stack_config *config) {
+  const hy_config *limits = config->limits;
+  memset(st, 0, sizeof *st);
+  st->arena = config->arena;
+  st->tokens = config->tokens;
+  st->queues = config->queues;
+  st->stats = config->stats;
+  st->app_frames = config->app_frames;
+  st->now = config->now;
+  st->notice = config->notice;
+  st->notice_ctx = config->notice_ctx;
+  st->rcvbuf_bytes = limits->rcvbuf_bytes;
+  st->sndbuf_bytes = limits->sndbuf_bytes;
+  st->app_frames_max = limits->app_frames_max;
+  st->frames_reserve = limits->frames / 8;
+  st->port_lo = limits->port_lo;
+  st->port_hi = limits->port_hi;
+  rng_init(&st->rng, config->seed);
+  int rc = host_view_init(&st->host);
+  if (rc == 0)
+    rc = tcp_init(st, limits);
+  if (rc == 0)
+    rc = udp_init(st, limits);
+  if (rc < 0)
+    stack_fini(st);
+  return rc;
+}
+
+void stack_fini(struct stack *st) {
+  for (uint32_t i = 0; i < st->nlinks; i++) {
+    struct link *l = &st->links[i];
+    while (l->tx_head != l->tx_tail)
+      frame_unref(st->arena, l->tx[l->tx_head++ & (LINK_TX_FRAMES - 1)]);
+  }
+  neigh_fini(st);
+  udp_fini(st);
+  tcp_fini(st);
+  host_view_fini(&st->host);
+}
+
+static void link_refresh(struct stack *st, struct link *l) {
+  const hy_host_link *row = host_link(&st->host, l->ifindex);
+  l->known = row != NULL;
+  if (!row)
+    return;
+  memcpy(l->mac, row->mac, 6);
+  l->answers_arp = row->answers_arp;
+  uint32_t fits = l->dev->frame_bytes_max - ETH_LEN - VLAN_MAX;
+  l->mtu_bytes = row->mtu_bytes < fits ? row->mtu_bytes : fits;
+  if (l->mtu_bytes < 576) /* RFC 791: every path takes that; less would leave no room for headers */
+    l->mtu_bytes = 576;
+}
+
+int stack_add_link(struct stack *st, struct hy_device *dev) {
+  if (st->nlinks == STACK_LINKS)
+    return -ENOSPC;
+  struct link *l = &st->links[st->nlinks];
+  l->dev = dev;
+  l->ifindex = dev->ifindex;
+  link_refresh(st, l);
+  return (int)st->nlinks++;
+}
+
+void stack_host_changed(struct stack *st) {
+  for (uint32_t i = 0; i < st->nlinks; i++)
+    link_refresh(st, &st->links[i]);
+  neigh_retry(st);
+}
+
+static void dispatch(struct stack *st, struct packet *p) {
+  if (p->proto == PROTO_TCP && p->l4_len >= TCP_LEN) {
+    tcp_input(st, p);
+  } else if (p->proto == PROTO_UDP) {
+    udp_input(st, p);
+  } else {
+    if (p->proto == PROTO_TCP)
+      st->stats->drop_tcp_header++;
+    else if (p->proto == PROTO_ICMP || p->proto == PROTO_ICMP6)
+      st->stats->drop_icmp++;
+    else
+      st->stats->drop_protocol++;
+    frame_unref(st->arena, p->frame);
+  }
+}
+
+/*
+ * In stages, so that the cache misses of a burst overlap: headers of all frames, then the flow table's
+ * lines, then the connections', then the work itself.
+ */
+void stack_input(struct stack *st, uint8_t link, const uint32_t *frames, unsigned n) {
+  struct packet packets[DEVICE_BURST];
+  unsigned parsed = 0;
+  assert(n <= DEVICE_BURST);
+  if (!st->links[link].known) { /* nothing is known of the interface: no address of ours is behind it */
+    for (unsigned i = 0; i < n; i++)
+      frame_unref(st->arena, frames[i]);
+    st->stats->drop_mac += n;
+    return;
+  }
+  for (unsigned i = 0; i < n; i++) {
+    struct packet *p = &packets[parsed];
+    if (i + 1 < n)
+      __builtin_prefetch(frame_data(st->arena, frames[i + 1]));
+    if (!packet_parse(st, link, frames[i], p)) {
+      frame_unref(st->arena, frames[i]);
+      continue;
+    }
+    if (p->proto == PROTO_TCP && p->l4_len >= TCP_LEN) {
+      const uint8_t *h = frame_base(st->arena, p->frame) + p->l4_off;
+      p->key.remote_port = load16(h);
+      p->key.local_port = load16(h + 2);
+      p->hash = flow_key_hash(&st->flows, &p->key);
+      flow_prefetch(&st->flows, p->hash);
+    }
+    parsed++;
+  }
+  if (parsed > 1) {
+    for (unsigned i = 0; i < parsed; i++) {
+      const struct flow_entry *e = &st->flows.entries[packets[i].hash & st->flows.mask];
+      if (packets[i].proto == PROTO_TCP && packets[i].l4_len >= TCP_LEN && e->conn != FLOW_NONE) {
+        const struct tcp_conn *c = conn_at(st, e->conn);
+        __builtin_prefetch(c);
+        __builtin_prefetch((const uint8_t *)c + 64);
+      }
+    }
+  }
+  for (unsigned i = 0; i < parsed; i++)
+    dispatch(st, &packets[i]);
+}
+
+void stack_tick(struct stack *st, uint64_t now) {
+  assert(now >= st->now);
+  st->now = now;
+  uint32_t due[64];
+  unsigned n;
+  while ((n = wheel_expire(&st->wheel, now, due, 64)) > 0)
+    for (unsigned i = 0; i < n; i++)
+      tcp_timer(st, conn_at(st, due[i]));
+  if (__builtin_expect(st->neigh.nwaiting > 0, 0))
+    neigh_retry(st);
+}
+
+static void output_range(struct stack *st, uint32_t from, uint32_t to) {
+  for (uint32_t i = readyset_at_or_after(&st->out, from); i < to; i = readyset_at_or_after(&st->out, i + 1))
+    tcp_output(st, conn_at(st, i));
+}
+
+/* One round over those that want to send. Who couldn't (no room, no frame) is the first of the next round. */
+void stack_output(struct stack *st) {
+  if (!stack_wants_output(st))
+    return;
+  output_range(st, st->out_cursor, st->nconns);
+  output_range(st, 0, st->out_cursor);
+  uint32_t left = readyset_next(&st->out, st->out_cursor);
+  st->out_cursor = left == UINT32_MAX ? 0 : left;
+}
+
+uint64_t stack_next_deadline(struct stack *st) {
+  uint64_t timer = wheel_next(&st->wheel), neigh = neigh_deadline(st);
+  return timer < neigh ? timer : neigh;
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What to send, and building it.
+ *
+ * A pushed piece whose headroom is free leaves as it lies: headers are written in
+ * front of it in its own frame (zero copy). Everything else (small pieces that
+ * share a segment, parts of a piece, a frame that a device is still reading) is
+ * copied into a fresh frame and counted.
+ */
+#include <errno.h>
+
+#include "tcp/csum.h"
+#include "tcp/tcp.h"
+
+static uint32_t min32(uint32_t a, uint32_t b) {
+  return a < b ? a : b;
+}
+
+bool conn_path(struct stack *st, struct tcp_conn *c) {
+  if (__builtin_expect(path_is_current(st, &c->path), 1))
+    return true;
+  return path_lookup(st, c->key.remote, c->path.link, &c->path, NULL) == 0;
+}
+
+uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
+  uint32_t space = st->rcvbuf_bytes > c->rxq_bytes ? st->rcvbuf_bytes - c->rxq_bytes : 0;
+  /* When frames run short all connections get less: each free frame may hold one small segment. */
+  uint32_t spare =
+      st->arena->free_count > st->frames_reserve ? st->arena->free_count - st->frames_reserve : 0;
+  if (spare < space / 512)
+    space = spare * 512;
+  /* Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): no news of less than a segment. */
+  uint32_t edge = c->rcv_nxt + space;
+  if (seq_lt(edge, c->rcv_adv + min32(c->mss, st->rcvbuf_bytes / 2)))
+    edge = c->rcv_adv; /* and what was promised is never taken back */
+  return edge;
+}
+
+void conn_window_update(struct stack *st, struct tcp_conn *c) {
+  if (!conn_readable_state(c))
+    return;
+  uint32_t known = c->rcv_adv - c->rcv_nxt, now = conn_window_edge(st, c) - c->rcv_nxt;
+  if (now > known && now >= 2 * known) /* Linux: __tcp_cleanup_rbuf */
+    conn_ack_now(st, c);
+}
+
+/* The header, its options and checksum in front of `len` bytes of payload; then on to IP. Takes the frame. */
+static void finish_segment(struct stack *st, struct tcp_conn *c, uint32_t frame, uint32_t seq,
+                           uint8_t flags) {
+  struct frame *f = frame_meta(st->arena, frame);
+  uint8_t options[40];
+  uint32_t optlen;
+  uint32_t window;
+  if (flags & TCP_SYN) {
+    optlen = options_write_syn(st, c, options, !(flags & TCP_ACK));
+    window = min32(st->rcvbuf_bytes, 65535);
+    c->rcv_adv = c->rcv_nxt + window;
+  } else {
+    optlen = options_write(st, c, options);
+    uint32_t space = conn_window_edge(st, c) - c->rcv_nxt;
+    window = min32((space + (1u << c->rcv_wscale) - 1) >> c->rcv_wscale, 65535);
+    uint32_t edge = c->rcv_nxt + (window << c->rcv_wscale);
+    if (seq_gt(edge, c->rcv_adv))
+      c->rcv_adv = edge;
+  }
+  uint8_t *p = frame_data(st->arena, frame) - TCP_LEN - optlen;
+  memcpy(p + TCP_LEN, options, optlen);
+  f->off = (uint16_t)(f->off - TCP_LEN - optlen);
+  f->len = (uint16_t)(f->len + TCP_LEN + optlen);
+  store16(p, c->key.local_port);
+  store16(p + 2, c->key.remote_port);
+  store32(p + 4, seq);
+  store32(p + 8, flags & TCP_ACK ? c->rcv_nxt : 0);
+  p[12] = (uint8_t)((TCP_LEN + optlen) / 4 << 4);
+  p[13] = flags;
+  store16(p + 14, (uint16_t)window);
+  store32(p + 16, 0);
+  uint16_t sum = csum_fold(csum_add(pseudo_sum(c->key.local, c->key.remote, PROTO_TCP, f->len), p, f->len));
+  memcpy(p + 16, &sum, 2);
+  if (flags & TCP_ACK) {
+    c->flags &= (uint16_t) ~(CONN_ACK_NOW | CONN_ACK_LATER);
+    c->delack_at = 0;
+    c->rcv_acked = c->rcv_nxt;
+  }
+  st->stats->tcp_out++;
+  path_send(st, &c->path, c->key.local, c->key.remote, PROTO_TCP, c->vlan, c->vlan_len, frame);
+}
+
+static bool ready_to_send(struct stack *st, struct tcp_conn *c) {
+  return conn_path(st, c) && link_tx_room(&st->links[c->path.link]) > 0;
+}
+
+bool tcp_send_control(struct stack *st, struct tcp_conn *c, uint8_t flags, uint32_t seq) {
+  if (!ready_to_send(st, c))
+    return false;
+  uint32_t frame = frame_alloc(st->arena);
+  if (frame == FRAME_NONE) {
+    st->stats->tcp_blocked_no_frames++;
+    return false;
+  }
+  finish_segment(st, c, frame, seq, flags);
+  return true;
+}
+
+/* Whether the piece can leave in its own frame: nobody else reads it, and the bytes before it are nobody's.
+ */
+static bool leaves_in_place(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
+  const struct frame *f = frame_meta(st->arena, node->frame);
+  uint32_t ip = c->flags & CONN_IP4 ? IP4_LEN : IP6_LEN;
+  uint32_t headers = ETH_LEN + c->vlan_len + ip + TCP_LEN + 40;
+  return f->head == node->off && node->off >= headers && !(f->flags & FRAME_IN_DEVICE) && node->len <= c->mss;
+}
+
+/* Large enough to be a segment of its own, and free to be one. */
+static bool worth_in_place(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
+  return 2 * node->len >= c->mss && leaves_in_place(st, c, node);
+}
+
+/*
+ * A fresh frame with up to *len bytes from seq on, which lies in `node`. It ends early where a piece
+ * begins that can leave in place: a copy that took some of it would have every later one copied too.
+ */
+static uint32_t gather(struct stack *st, const struct tcp_conn *c, const struct tx_node *node, uint32_t seq,
+                       uint32_t *len) {
+  uint32_t frame = frame_alloc(st->arena);
+  if (frame == FRAME_NONE) {
+    st->stats->tcp_blocked_no_frames++;
+    return FRAME_NONE;
+  }
+  uint8_t *to = frame_data(st->arena, frame);
+  uint32_t copied = 0;
+  for (;;) {
+    uint32_t from = seq + copied - node->seq;
+    uint32_t some = min32(node->len - from, *len - copied);
+    memcpy(to + copied, frame_base(st->arena, node->frame) + node->off + from, some);
+    copied += some;
+    if (copied == *len)
+      break;
+    node = &st->tx_nodes[node->next];
+    if (worth_in_place(st, c, node))
+      break;
+  }
+  frame_meta(st->arena, frame)->len = (uint16_t)copied;
+  st->stats->tcp_out_copied_bytes += copied;
+  *len = copied;
+  return frame;
+}
+
+/*
+ * Sends payload from seq on, which lies in node n: as much as `len` allows and one segment holds.
+ * Returns the bytes sent, 0 where there was no frame or room.
+ */
+static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint32_t seq, uint32_t len,
+                          uint8_t flags) {
+  if (!ready_to_send(st, c))
+    return 0;
+  const struct tx_node *node = &st->tx_nodes[n];
+  uint32_t frame;
+  bool last = node->next == NODE_NONE;
+  if (seq == node->seq && node->len <= len &&
+      (last ? leaves_in_place(st, c, node) : worth_in_place(st, c, node))) {
+    len = node->len;
+    frame = node->frame;
+    frame_ref(st->arena, frame);
+    struct frame *f = frame_meta(st->arena, frame);
+    f->off = node->off;
+    f->len = (uint16_t)len;
+    st->stats->tcp_out_in_place++;
+  } else {
+    frame = gather(st, c, node, seq, &len);
+    if (frame == FRAME_NONE)
+      return 0;
+  }
+  uint32_t end = seq + len;
+  if (end == c->write_seq) {
+    flags |= TCP_PSH;
+    if (c->flags & CONN_SHUT)
+      flags |= TCP_FIN;
+  }
+  if (seq_lt(seq, c->snd_max)) {
+    st->stats->tcp_retransmits++;
+    c->flags &= (uint16_t)~CONN_RTT; /* Karn: no telling which of the two is acknowledged */
+  } else if (!(c->flags & CONN_RTT)) {
+    c->flags |= CONN_RTT;
+    c->rtt_seq = end;
+    c->rtt_at = st->now;
+  }
+  finish_segment(st, c, frame, seq, flags);
+  return len;
+}
+
+bool tcp_resend(struct stack *st, struct tcp_conn *c) {
+  uint32_t n = c->tx_head;
+  if (n == NODE_NONE) /* only the FIN is unacknowledged */
+    return (c->flags & CONN_SHUT) && tcp_send_control(st, c, TCP_FIN | TCP_ACK, c->snd_una);
+  uint32_t len = min32(c->mss, c->write_seq - c->snd_una);
+  len = min32(len, c->snd_max - c->snd_una);
+  return send_data(st, c, n, c->snd_una, len, TCP_ACK) > 0;
+}
+
+bool tcp_send_syn(struct stack *st, struct tcp_conn *c) {
+  uint8_t flags = c->state == TCP_SYN_SENT ? TCP_SYN : TCP_SYN | TCP_ACK;
+  if (!tcp_send_control(st, c, flags, c->iss))
+    return false;
+  if (c->retries == 0 && !(c->flags & CONN_RTT) && c->snd_max == c->iss) {
+    c->flags |= CONN_RTT;
+    c->rtt_seq = c->iss + 1;
+    c->rtt_at = st->now;
+  }
+  c->snd_nxt = c->iss + 1;
+  if (seq_lt(c->snd_max, c->snd_nxt))
+    c->snd_max = c->snd_nxt;
+  conn_set_rto(st, c);
+  return true;
+}
+
+static bool may_send_data(const struct tcp_conn *c) {
+  return c->state >= TCP_ESTABLISHED && c->state != TCP_FIN_WAIT_2 && c->state != TCP_TIME_WAIT;
+}
+
+static uint32_t usable_window(const struct tcp_conn *c) {
+  uint32_t window = min32(c->snd_wnd, c->cwnd), flight = c->snd_nxt - c->snd_una;
+  return window > flight ? window - flight : 0;
+}
+
+/*
+ * Sends what windows allow; returns false if it stopped for want of a frame or room (try again).
+ * override: the persist timer has waited long enough for a window worth a segment
+ * (RFC 9293 section 3.8.6.2.1), any is good now.
+ */
+static bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
+  uint32_t end = c->write_seq; /* of data; the FIN is at write_seq */
+  while (seq_lt(c->snd_nxt, end)) {
+    uint32_t unsent = end - c->snd_nxt;
+    uint32_t len = min32(min32(unsent, usable_window(c)), c->mss);
+    /* Sender's silly window avoidance (RFC 9293 section 3.8.6.2.1). */
+    if (len == 0 || (len < unsent && len < c->mss && len < c->snd_wnd_max / 2 && !override))
+      return true;
+    uint32_t sent = send_data(st, c, c->tx_next, c->snd_nxt, len, TCP_ACK);
+    if (sent == 0)
+      return false;
+    c->snd_nxt += sent;
+    if (c->snd_nxt == end && (c->flags & CONN_SHUT))
+      c->snd_nxt++; /* the FIN went along */
+    while (c->tx_next != NODE_NONE &&
+           seq_leq(st->tx_nodes[c->tx_next].seq + st->tx_nodes[c->tx_next].len, c->snd_nxt))
+      c->tx_next = st->tx_nodes[c->tx_next].next;
+    if (seq_lt(c->snd_max, c->snd_nxt))
+      c->snd_max = c->snd_nxt;
+    if (c->rto_at == 0 || (c->flags & CONN_PROBE))
+      conn_set_rto(st, c);
+  }
+  if ((c->flags & CONN_SHUT) && c->snd_nxt == end && usable_window(c) > 0) {
+    if (!tcp_send_control(st, c, TCP_FIN | TCP_ACK, end))
+      return false;
+    c->snd_nxt++;
+    if (seq_lt(c->snd_max, c->snd_nxt))
+      c->snd_max = c->snd_nxt;
+    conn_set_rto(st, c);
+  }
+  return true;
+}
+
+void tcp_probe(struct stack *st, struct tcp_conn *c) {
+  st->stats->tcp_probes++;
+  if (c->snd_wnd > 0)
+    send_window(st, c, true);
+  else /* as Linux does: an old sequence number, which must be answered with an ACK and the window */
+    tcp_send_control(st, c, TCP_ACK, c->snd_una - 1);
+}
+
+void tcp_output(struct stack *st, struct tcp_conn *c) {
+  bool done = true;
+  if (c->state == TCP_SYN_SENT || c->state == TCP_SYN_RCVD) {
+    if (c->snd_nxt == c->iss)
+      done = tcp_send_syn(st, c);
+  } else if (may_send_data(c)) {
+    done = send_window(st, c, false);
+    /* Something to say, nothing in flight that would bring an ACK: the window is closed. Probe it. */
+    if (done && c->snd_una == c->snd_max && c->snd_nxt != c->write_seq + ((c->flags & CONN_SHUT) ? 1 : 0) &&
+        c->rto_at == 0) {
+      conn_set_rto(st, c);
+      c->flags |= CONN_PROBE;
+    }
+  }
+  if (done && (c->flags & CONN_ACK_NOW) && c->state != TCP_CLOSED && c->state != TCP_SYN_SENT)
+    done = tcp_send_control(st, c, TCP_ACK, c->snd_nxt);
+  if (done)
+    readyset_clear(&st->out, conn_index(st, c));
+  conn_arm(st, c);
+}

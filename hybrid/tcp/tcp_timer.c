@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A connection's timers. Each kind is a deadline in the connection, and the wheel
+ * holds one timer for the earliest. Moving a deadline later (which every ACK does)
+ * only stores it: the wheel's timer fires at the old time, sees that nothing is
+ * due, and is armed again.
+ */
+#include <errno.h>
+
+#include "tcp/tcp.h"
+
+void conn_arm(struct stack *st, struct tcp_conn *c) {
+  uint64_t at = UINT64_MAX;
+  if (c->rto_at && c->rto_at < at)
+    at = c->rto_at;
+  if (c->delack_at && c->delack_at < at)
+    at = c->delack_at;
+  if (c->close_at && c->close_at < at)
+    at = c->close_at;
+  uint32_t index = conn_index(st, c);
+  if (at == UINT64_MAX) /* nothing due; a timer that is still armed will find that out */
+    return;
+  if (!wheel_armed(&st->wheel, index) || wheel_deadline(&st->wheel, index) > at)
+    wheel_arm(&st->wheel, index, at);
+}
+
+void conn_set_rto(struct stack *st, struct tcp_conn *c) {
+  c->flags &= (uint16_t)~CONN_PROBE;
+  c->rto_at = st->now + (uint64_t)c->rto_us * NS_PER_US;
+}
+
+static void back_off(struct stack *st, struct tcp_conn *c) {
+  uint32_t most = (uint32_t)(TCP_RTO_MAX_NS / NS_PER_US);
+  c->rto_us = c->rto_us < most / 2 ? c->rto_us * 2 : most;
+  c->rto_at = st->now + (uint64_t)c->rto_us * NS_PER_US;
+}
+
+static unsigned retries_max(const struct tcp_conn *c) {
+  if (c->state == TCP_SYN_SENT)
+    return TCP_SYN_RETRIES;
+  if (c->state == TCP_SYN_RCVD)
+    return TCP_SYNACK_RETRIES;
+  return c->queue == QUEUE_NONE ? TCP_ORPHAN_RETRIES : TCP_RETRIES;
+}
+
+static void retransmission_timeout(struct stack *st, struct tcp_conn *c) {
+  if (c->retries >= retries_max(c)) {
+    st->stats->tcp_timed_out++;
+    if (c->flags & CONN_HALF_OPEN)
+      conn_free(st, c);
+    else
+      conn_fail(st, c, -ETIMEDOUT);
+    return;
+  }
+  c->retries++;
+  back_off(st, c);
+  if (c->flags & CONN_PROBE) {
+    tcp_probe(st, c);
+    conn_arm(st, c);
+    return;
+  }
+  st->stats->tcp_rto++;
+  if (c->state >= TCP_ESTABLISHED)
+    cc_timeout(c);
+  c->flags &= (uint16_t) ~(CONN_RTT | CONN_RECOVERY);
+  c->dupacks = 0;
+  c->snd_nxt = c->snd_una; /* go back and let slow start bring out the rest */
+  c->tx_next = c->tx_head;
+  if (c->state == TCP_SYN_SENT || c->state == TCP_SYN_RCVD)
+    c->snd_nxt = c->iss;
+  conn_wants_output(st, c);
+  conn_arm(st, c);
+}
+
+void tcp_timer(struct stack *st, struct tcp_conn *c) {
+  if (c->close_at && c->close_at <= st->now) {
+    if (c->queue == QUEUE_NONE)
+      conn_free(st, c);
+    else
+      conn_fail(st, c, 0); /* TIME_WAIT is over but the application still holds the qd */
+    return;
+  }
+  if (c->delack_at && c->delack_at <= st->now) {
+    c->delack_at = 0;
+    conn_ack_now(st, c);
+  }
+  if (c->rto_at && c->rto_at <= st->now)
+    retransmission_timeout(st, c);
+  else
+    conn_arm(st, c);
+}

@@ -1,0 +1,1 @@
+"""Steering: parsing, matching, counting, attaching."""
