@@ -123,8 +123,8 @@ class Steered:
         done = self.side.run([*_HYBRID, *arguments], check=False)
         if done.returncode:
             try:
-                error = json.loads(done.stdout)["error"]
-            except (ValueError, KeyError):
+                error = json.loads(done.stdout.splitlines()[-1])["error"]
+            except (ValueError, LookupError):
                 error = {"message": f"hybrid {arguments[0]} failed in {self.side.namespace}", "remedy": None}
             raise HybridError(error["message"], error["remedy"])
 
