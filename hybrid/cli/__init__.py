@@ -51,6 +51,7 @@ COMMANDS: dict[str, str] = {
     "check": "hybrid.cli.commands.check",
     "doctor": "hybrid.cli.commands.doctor",
     "bench": "hybrid.cli.commands.bench",
+    "demo": "hybrid.cli.commands.demo",
 }
 
 
