@@ -9,8 +9,8 @@ import sys
 PROGRAM = """
 import hybrid
 with hybrid.Shard(hybrid.Config(frames=256, sockets=8, connections=8, tokens=8, spin_ns={spin})) as shard:
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         shard.wait_any()
     except KeyboardInterrupt:
         print("interrupted", flush=True)
