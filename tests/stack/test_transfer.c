@@ -235,8 +235,8 @@ static void handle(struct world *w, uint32_t host, hy_event *event) {
     EXPECT(w, hy_accept(shard, w->listener, &qt) == 0);
     return;
   }
-  if (e->qd != event->qd) { /* given back meanwhile */
-    EXPECT(w, event->op != HY_OP_POP || event->sga.nsegs == 0);
+  if (e->qd != event->qd) { /* given back by an event before it in the same batch */
+    hy_sga_free(shard, &event->sga);
     return;
   }
   switch (event->op) {
