@@ -37,9 +37,10 @@ uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
 }
 
 void conn_window_update(struct stack *st, struct tcp_conn *c) {
-  if (!conn_readable_state(c))
+  uint32_t known = c->rcv_adv - c->rcv_nxt;
+  if (known > st->rcvbuf_bytes / 2 || !conn_readable_state(c)) /* it can't double any more */
     return;
-  uint32_t known = c->rcv_adv - c->rcv_nxt, now = conn_window_edge(st, c) - c->rcv_nxt;
+  uint32_t now = conn_window_edge(st, c) - c->rcv_nxt;
   if (now > known && now >= 2 * known) /* Linux: __tcp_cleanup_rbuf */
     conn_ack_now(st, c);
 }
@@ -295,7 +296,8 @@ void tcp_output(struct stack *st, struct tcp_conn *c) {
    */
   if (done && (c->flags & CONN_ACK_NOW) && c->state != TCP_CLOSED && c->state != TCP_SYN_SENT)
     done = tcp_send_control(st, c, TCP_ACK, c->snd_max);
-  if (done)
-    readyset_clear(&st->out, conn_index(st, c));
+  conn_output_done(st, c);
+  if (!done)
+    conn_wants_output(st, c); /* at the end, behind those that haven't had their turn */
   conn_arm(st, c);
 }

@@ -315,14 +315,13 @@ static void world_dump(const struct world *w) {
         fprintf(stderr, "  %s %llu\n", hy_stat_name(k), (unsigned long long)hy_stat(shard, k));
     for (uint32_t k = 0; k < shard->stack.nconns; k++) {
       const struct tcp_conn *c = &shard->stack.conns[k];
-      if (c->state != TCP_CLOSED || readyset_test(&shard->stack.out, k) ||
-          wheel_armed(&shard->stack.wheel, k))
+      if (c->state != TCP_CLOSED || (c->flags & CONN_OUT) || wheel_armed(&shard->stack.wheel, k))
         fprintf(stderr,
                 "  connection %u: state %u flags %x una %u nxt %u max %u write %u wnd %u cwnd %u rcv_nxt %u "
                 "rcv_adv %u rxq %u rto_at %.6f close_at %.6f retries %u%s\n",
                 k, c->state, c->flags, c->snd_una, c->snd_nxt, c->snd_max, c->write_seq, c->snd_wnd, c->cwnd,
                 c->rcv_nxt, c->rcv_adv, c->rxq_bytes, (double)c->rto_at / 1e9, (double)c->close_at / 1e9,
-                c->retries, readyset_test(&shard->stack.out, k) ? " wants output" : "");
+                c->retries, c->flags & CONN_OUT ? " wants output" : "");
     }
   }
   for (uint32_t i = 0; i < w->nends; i++) {
