@@ -49,25 +49,14 @@ static void connection_end(struct echo *e, struct connection *c, hy_qd qd) {
 }
 
 /*
- * Pushes without a token: the call takes our references whatever comes of it. A
- * second set of references is what we are left with when the queue is full.
+ * Sends what there is to send, then asks for more; or, if the queue is full, for
+ * room. A push without a token hands our references over, unless it fails.
  */
-static int push_or_keep(hy_shard *shard, hy_qd qd, hy_sga *sga) {
-  hy_sga kept;
-  int rc = hy_sga_ref(shard, sga, &kept);
-  if (rc < 0)
-    return rc;
-  rc = hy_push(shard, qd, sga, NULL);
-  *sga = kept;
-  if (rc != -EAGAIN)
-    hy_sga_free(shard, sga);
-  return rc;
-}
-
-/* Sends what there is to send, then asks for more; or, if the queue is full, for room. */
 static void connection_go_on(struct echo *e, struct connection *c, hy_qd qd) {
   hy_qt qt;
-  int rc = c->unsent.nsegs > 0 ? push_or_keep(e->shard, qd, &c->unsent) : 0;
+  int rc = 0;
+  if (c->unsent.nsegs > 0 && (rc = hy_push(e->shard, qd, &c->unsent, NULL)) == 0)
+    c->unsent.nsegs = 0;
   if (rc == -EAGAIN)
     rc = hy_drain(e->shard, qd, &qt);
   else if (rc == 0)
@@ -106,8 +95,8 @@ static void on_stream(struct echo *e, hy_event *event) {
 /* A datagram that can't be sent at once is lost, as datagrams are. */
 static void on_datagram(struct echo *e, hy_event *event) {
   hy_qt qt;
-  if (event->status == 0)
-    hy_pushto(e->shard, event->qd, &event->sga, &event->addr, NULL);
+  if (event->status == 0 && hy_pushto(e->shard, event->qd, &event->sga, &event->addr, NULL) < 0)
+    hy_sga_free(e->shard, &event->sga);
   hy_pop(e->shard, event->qd, &qt);
 }
 
@@ -148,7 +137,7 @@ static int open_port(hy_shard *shard, int type, uint16_t port) {
 int main(int argc, char **argv) {
   static const struct option options[] = {{"port", required_argument, NULL, 'p'},
                                           {"udp", no_argument, NULL, 'u'},
-                                          {"spin", no_argument, NULL, 's'},
+                                          {"spin", optional_argument, NULL, 's'},
                                           {0}};
   static struct echo echo;
   long port = 7;
@@ -161,12 +150,13 @@ int main(int argc, char **argv) {
     else if (option == 'u')
       type = HY_DGRAM;
     else if (option == 's')
-      config.spin_ns = UINT64_MAX; /* never sleep: the lowest latency, and a whole core */
+      /* Without a number never sleep: the lowest latency, and a whole core. */
+      config.spin_ns = optarg ? strtoull(optarg, NULL, 10) * 1000 : UINT64_MAX;
     else
       port = 0;
   }
   if (optind < argc || port < 1 || port > 65535) {
-    fprintf(stderr, "usage: hybrid-echo [--port PORT] [--udp] [--spin]\n");
+    fprintf(stderr, "usage: hybrid-echo [--port PORT] [--udp] [--spin[=MICROSECONDS]]\n");
     return 2;
   }
   sigaction(SIGINT, &(struct sigaction){.sa_handler = on_signal}, NULL);

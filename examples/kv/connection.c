@@ -59,10 +59,7 @@ static void sga_cut(hy_shard *shard, hy_sga *sga, uint32_t first) {
   hy_sga_free(shard, &rest);
 }
 
-/*
- * Pushes what has been written. Without a token, the call takes our references
- * whatever comes of it: a second set is what remains when the queue is full.
- */
+/* Pushes what has been written. Without a token: our references pass to the library, unless it fails. */
 static bool out_push(struct connection *c) {
   struct reply *r = &c->session.reply;
   if (c->out.nsegs > 0 && r->at != NULL) { /* NULL: cut to size already, at an attempt before */
@@ -74,19 +71,14 @@ static bool out_push(struct connection *c) {
   r->beyond = 0;
   if (c->out.nsegs == 0)
     return true;
-  hy_sga kept;
-  int rc = hy_sga_ref(c->shard, &c->out, &kept);
+  int rc = hy_push(c->shard, c->qd, &c->out, NULL);
   if (rc == 0) {
-    rc = hy_push(c->shard, c->qd, &c->out, NULL);
-    c->out = kept;
+    c->out.nsegs = 0;
+    return true;
   }
-  if (rc == -EAGAIN || rc == -ENOBUFS) { /* the send queue is full; or the library is, for a while */
-    c->want_drain = rc == -EAGAIN;
-    return false;
-  }
-  hy_sga_free(c->shard, &c->out);
-  c->broken = rc < 0;
-  return rc == 0;
+  c->want_drain = rc == -EAGAIN;               /* the send queue is full */
+  c->broken = rc != -EAGAIN && rc != -ENOBUFS; /* or the library is, which passes */
+  return false;
 }
 
 /* More room: frames behind those being written while the array has places, else push and begin anew. */

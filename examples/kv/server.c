@@ -127,7 +127,8 @@ static void refuse(struct server *s, hy_qd qd) {
   s->kv.rejected++;
   if (hy_sga_alloc(s->shard, sizeof sentence - 1, &sga) == 0) {
     __builtin_memcpy(sga.segs[0].addr, sentence, sizeof sentence - 1);
-    hy_push(s->shard, qd, &sga, NULL);
+    if (hy_push(s->shard, qd, &sga, NULL) < 0)
+      hy_sga_free(s->shard, &sga);
   }
   hy_close(s->shard, qd);
 }

@@ -81,8 +81,10 @@ def _files(here: Namespace, everything: bool, done: Cleaned) -> None:
             continue
         elif not stale and stored.ports:
             _release_elsewhere(stored, done)
-        what = f"what was remembered of {stored.applied.ifname}" if stored.applied else str(stored.path)
-        _try(done, what, stored.path.unlink)
+        if stored.applied is not None:
+            _try(done, f"what was remembered of {stored.applied.ifname}", stored.path.unlink)
+        else:
+            stored.path.unlink(missing_ok=True)
 
 
 def _release(stored: Stored) -> None:

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from hybrid.policy import CopyMode
 
 RUN = Path("/run/hybrid")
 LOCK = ".lock"
+LOCK_WAIT_S = 15.0
 _SO_NETNS_COOKIE = 71
 _VERSION = 1
 _FILE_MAX_BYTES = 1 << 20
@@ -159,26 +161,37 @@ def _read(path: Path) -> Stored | None:
 @contextlib.contextmanager
 def locked(run: Path = RUN) -> Iterator[None]:
     """One process changes the host at a time; the lock goes with the process that holds it."""
-    try:
-        while True:
-            run.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fd = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is(fd, run / LOCK):
-                    break
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)  # `hybrid clean` removed it in between
-    except BlockingIOError:
-        raise BusyError("another hybrid command is changing this host", "wait for it to end") from None
-    except OSError as error:
-        raise from_errno(error.errno or 0, f"lock {run}") from None
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while (fd := _lock(run)) is None:
+        if time.monotonic() > deadline:
+            raise BusyError("another hybrid command is changing this host", "wait for it to end")
+        time.sleep(0.05)
     try:
         yield
     finally:
         os.close(fd)
+
+
+def _lock(run: Path) -> int | None:
+    """The locked descriptor; ``None``: somebody else has it, or `hybrid clean` has just removed the file."""
+    try:
+        run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        fd = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise from_errno(error.errno or 0, f"lock {run}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is(fd, run / LOCK):
+            return fd
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        os.close(fd)
+        raise from_errno(error.errno or 0, f"lock {run}") from None
+    os.close(fd)
+    return None
 
 
 def _is(fd: int, path: Path) -> bool:

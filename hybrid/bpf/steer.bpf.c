@@ -221,11 +221,11 @@ static __always_inline int parse_frame(void *at, void *end, struct key *key) {
 }
 
 static __always_inline int prefix_match(const struct steer_prefix *prefix, const struct key *key) {
-  /* One chain of operations and one branch: which prefix differs does not matter. */
-  return (((key->source[0] ^ prefix->source[0]) & prefix->source_mask[0]) |
-          ((key->source[1] ^ prefix->source[1]) & prefix->source_mask[1]) |
-          ((key->destination[0] ^ prefix->destination[0]) & prefix->destination_mask[0]) |
-          ((key->destination[1] ^ prefix->destination[1]) & prefix->destination_mask[1])) == 0;
+  /* First words first: they are all of an IPv4 address, and of an IPv6 address what mostly differs. */
+  return !((key->source[0] ^ prefix->source[0]) & prefix->source_mask[0]) &&
+         !((key->destination[0] ^ prefix->destination[0]) & prefix->destination_mask[0]) &&
+         !((key->source[1] ^ prefix->source[1]) & prefix->source_mask[1]) &&
+         !((key->destination[1] ^ prefix->destination[1]) & prefix->destination_mask[1]);
 }
 
 static __always_inline void count(struct steer_count *counter, __u64 bytes) {
@@ -262,6 +262,7 @@ int hybrid_steer(struct xdp_md *ctx) {
   __u32 rule_count = rules->count;
   if (rule_count > STEER_RULES)
     rule_count = STEER_RULES;
+  __u32 slot = 0, verdict = 0;
   for (__u32 i = 0; i < rule_count; i++) {
     const struct steer_head *head = &rules->heads[i];
     if (!(head->kinds & key.kind))
@@ -271,28 +272,34 @@ int hybrid_steer(struct xdp_md *ctx) {
     if (head->prefixed && !prefix_match(&rules->prefixes[i], &key))
       continue;
 
-    struct steer_rule_count *rule = &counted->slots[rules->slots[i] & (STEER_SLOTS - 1)];
-    __u8 verdict = head->verdict;
-    count(&rule->hit, bytes);
-    if (verdict == STEER_TO_AFXDP) {
-      __u32 queue = ctx->rx_queue_index;
-      /* The kernel takes a socket out of the map when its last descriptor is closed. */
-      if (likely(bpf_redirect_map(&xsks, queue, XDP_PASS) == XDP_REDIRECT)) {
-        count(&counted->reasons[STEER_REDIRECTED], bytes);
-        return XDP_REDIRECT;
-      }
-      count(&rule->no_socket, bytes);
-      count(&counted->reasons[STEER_NO_SOCKET], bytes);
-      return XDP_PASS;
-    }
-    if (verdict == STEER_TO_DROP) {
-      count(&counted->reasons[STEER_RULE_DROP], bytes);
-      return XDP_DROP;
-    }
-    count(&counted->reasons[STEER_RULE_KERNEL], bytes);
+    /* Out of the loop, so that the verifier walks the rest once and not once for each rule. */
+    slot = rules->slots[i] & (STEER_SLOTS - 1);
+    verdict = head->verdict;
+    break;
+  }
+  if (!verdict) {
+    count(&counted->reasons[STEER_NO_MATCH], bytes);
     return XDP_PASS;
   }
-  count(&counted->reasons[STEER_NO_MATCH], bytes);
+
+  struct steer_rule_count *rule = &counted->slots[slot];
+  count(&rule->hit, bytes);
+  if (verdict == STEER_TO_AFXDP) {
+    __u32 queue = ctx->rx_queue_index;
+    /* The kernel takes a socket out of the map when its last descriptor is closed. */
+    if (likely(bpf_redirect_map(&xsks, queue, XDP_PASS) == XDP_REDIRECT)) {
+      count(&counted->reasons[STEER_REDIRECTED], bytes);
+      return XDP_REDIRECT;
+    }
+    count(&rule->no_socket, bytes);
+    count(&counted->reasons[STEER_NO_SOCKET], bytes);
+    return XDP_PASS;
+  }
+  if (verdict == STEER_TO_DROP) {
+    count(&counted->reasons[STEER_RULE_DROP], bytes);
+    return XDP_DROP;
+  }
+  count(&counted->reasons[STEER_RULE_KERNEL], bytes);
   return XDP_PASS;
 }
 

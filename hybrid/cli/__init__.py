@@ -49,6 +49,7 @@ COMMANDS: dict[str, str] = {
     "run": "hybrid.cli.commands.run",
     "lab": "hybrid.cli.commands.lab",
     "check": "hybrid.cli.commands.check",
+    "doctor": "hybrid.cli.commands.doctor",
     "bench": "hybrid.cli.commands.bench",
     "demo": "hybrid.cli.commands.demo",
 }
