@@ -19,6 +19,9 @@ from hybrid.lab import Lab
 
 _NEEDS_ROOT = "needs root: network namespaces and XDP programs are privileged"
 
+# What runs is what is installed: a Python that a test starts must not import the source tree it stands in.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the markers."""

@@ -137,7 +137,7 @@ static int open_port(hy_shard *shard, int type, uint16_t port) {
 int main(int argc, char **argv) {
   static const struct option options[] = {{"port", required_argument, NULL, 'p'},
                                           {"udp", no_argument, NULL, 'u'},
-                                          {"spin", no_argument, NULL, 's'},
+                                          {"spin", optional_argument, NULL, 's'},
                                           {0}};
   static struct echo echo;
   long port = 7;
@@ -150,12 +150,13 @@ int main(int argc, char **argv) {
     else if (option == 'u')
       type = HY_DGRAM;
     else if (option == 's')
-      config.spin_ns = UINT64_MAX; /* never sleep: the lowest latency, and a whole core */
+      /* Without a number never sleep: the lowest latency, and a whole core. */
+      config.spin_ns = optarg ? strtoull(optarg, NULL, 10) * 1000 : UINT64_MAX;
     else
       port = 0;
   }
   if (optind < argc || port < 1 || port > 65535) {
-    fprintf(stderr, "usage: hybrid-echo [--port PORT] [--udp] [--spin]\n");
+    fprintf(stderr, "usage: hybrid-echo [--port PORT] [--udp] [--spin[=MICROSECONDS]]\n");
     return 2;
   }
   sigaction(SIGINT, &(struct sigaction){.sa_handler = on_signal}, NULL);

@@ -2,6 +2,18 @@
 /*
  * The AF_XDP device: one queue of an interface. What is public of it is
  * hy_afxdp_attach() in hybrid.h; this is for whoever has an arena and no shard.
+ *
+ * What one has to know of the kernel's side (tried on Linux 6.18):
+ *   - A socket gets frames only of the queue that it is bound to, so every queue to
+ *     which the interface may deliver needs one. On veth the queue is the sender's
+ *     transmit queue in native mode; in generic mode it is one less (0 and 1 both
+ *     arrive at 0), because the number is read as "recorded queue plus one".
+ *   - In copy mode (veth) sendto() does the sending, on this core, and on veth the
+ *     receiving up to the other socket's ring as well: about 2 us a frame.
+ *   - Busy polling wants a NAPI instance known for the queue when it is bound. veth
+ *     names none, so there it is requested in vain and `obtained` says so.
+ *   - RLIMIT_MEMLOCK counts arena bytes once per socket, over all processes of the
+ *     user, unless CAP_IPC_LOCK; binding and moving frames need no privilege at all.
  */
 #ifndef HYBRID_AFXDP_AFXDP_H
 #define HYBRID_AFXDP_AFXDP_H

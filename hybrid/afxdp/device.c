@@ -8,7 +8,8 @@
  * reference that tx_burst() took over, dropped at its completion. The ledger
  * keeps one byte per frame with both facts, because the kernel does not show
  * which frames are in its pockets: it checks every descriptor that comes back, and
- * close() returns by it whatever is still out.
+ * close() returns by it whatever is still out. FRAME_IN_DEVICE is one bit of the
+ * frame: the caller offers a frame to one device at a time.
  *
  * How many frames a queue holds. The fill ring is kept at `fill_target`: an eighth
  * of the arena at most, so that four queues take half of it. Restocking stops

@@ -13,7 +13,10 @@ up at once, servers sleep while it is not their turn, and clients take turns::
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,10 +28,12 @@ from hybrid.bench.machine import machine
 from hybrid.bench.result import Aim, Result, Samples
 from hybrid.bench.stack import PROGRAMS
 from hybrid.bench.turns import Program, take_turns
-from hybrid.errors import UnsupportedError, UsageError
+from hybrid.errors import HybridError, UnsupportedError, UsageError
 from hybrid.lab import Lab, Side
 
 PORT = 7
+CLIENT_PORTS = "40000-49999"
+SPIN_US = 20_000  # longer than any gap within a round; then the server sleeps until its next turn
 PAYLOAD = 64
 # On the wire: Ethernet, IPv4, TCP with timestamps, payload. A raw frame is as long.
 FRAME = 14 + 20 + 32 + PAYLOAD
@@ -42,6 +47,8 @@ NOTES = (
     "SO_BUSY_POLL is left off: veth has nothing to poll",
     f"raw-afxdp: frames of {FRAME} B, as long as the TCP segment, turned round with no stack and no checksum",
 )
+# Not the script beside the interpreter: there may be none.
+_HYBRID = [sys.executable, "-P", "-c", "from hybrid.cli import main; main()", "--output", "json"]
 # What a lab switches off for AF_XDP and a kernel peer is better with.
 _OFFLOADS = ("rx-checksum", "tx-checksum-ip-generic", "tx-generic-segmentation", "tx-tcp-segmentation")
 
@@ -65,10 +72,11 @@ class Options:
 class RttSubject:
     """One way for 64 bytes to go there and back. Its samples are us per round trip."""
 
-    def __init__(self, name: str, client: Program, options: Options) -> None:
+    def __init__(self, name: str, client: Program, options: Options, obtained: str = "") -> None:
         self._name = name
         self._client = client
         self._options = options
+        self.obtained = obtained
 
     @property
     def name(self) -> str:
@@ -82,6 +90,52 @@ class RttSubject:
 
 
 Setup = Callable[[Options, ExitStack], RttSubject]
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """One side of a lab with its interface steered; the steering goes with the stack."""
+
+    side: Side
+    options: Options
+    stack: ExitStack
+
+    def apply(self, ports: str) -> None:
+        """Sends what comes to these TCP ports to AF_XDP."""
+        policy = (
+            f"version: 1\ninterfaces:\n- name: {self.side.interface}\n  mode: {self.options.mode}\n  rules:\n"
+            f'  - {{name: bench, to: afxdp, match: {{protocol: tcp, destination_port: "{ports}"}}}}\n'
+        )
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(policy)
+            file.flush()
+            self.stack.callback(self._hybrid, "clean", "--force")
+            self._hybrid("apply", file.name)
+
+    def run(self, core: int, *command: object) -> Program:
+        """A program of ours on a core, its queues in service when this returns."""
+        started = [*_HYBRID, "run", "--", "taskset", "-c", core, *command]
+        return _start(self.stack, self.side, started)
+
+    def _hybrid(self, *arguments: str) -> None:
+        done = self.side.run([*_HYBRID, *arguments], check=False)
+        if done.returncode:
+            try:
+                error = json.loads(done.stdout)["error"]
+            except (ValueError, KeyError):
+                error = {"message": f"hybrid {arguments[0]} failed in {self.side.namespace}", "remedy": None}
+            raise HybridError(error["message"], error["remedy"])
+
+
+def _serve_echo(lab: Lab, options: Options, stack: ExitStack) -> str:
+    """hybrid-echo on the server's side; what its queue obtained."""
+    server = Steered(lab.server, options, stack)
+    server.apply(str(PORT))
+    echo = [PROGRAMS / "hybrid-echo", "--port", PORT, f"--spin={SPIN_US}"]
+    told = server.run(options.server_core, *echo).announced
+    (interface,), (device,) = told["interfaces"], told["devices"]
+    copying = "zero-copy" if device["obtained"]["zerocopy"] else "copy"
+    return f"XDP {interface['mode_obtained']} mode (asked {interface['mode_requested']}), AF_XDP {copying}"
 
 
 def two_cores() -> tuple[int, int]:
@@ -105,6 +159,23 @@ def _kernel(options: Options, stack: ExitStack) -> RttSubject:
     return RttSubject("kernel", client, options)
 
 
+def _hybrid_server(options: Options, stack: ExitStack) -> RttSubject:
+    lab = stack.enter_context(Lab(f"{options.lab}-server"))
+    obtained = _serve_echo(lab, options, stack)
+    binary, address = PROGRAMS / "hybrid-bench-rtt-kernel", [str(lab.server.ipv4), str(PORT)]
+    client = _start(stack, lab.client, [binary, "--client", *address, "--core", options.client_core])
+    return RttSubject("hybrid", client, options, obtained)
+
+
+def _hybrid_both(options: Options, stack: ExitStack) -> RttSubject:
+    lab = stack.enter_context(Lab(f"{options.lab}-both"))
+    obtained = _serve_echo(lab, options, stack)
+    end = Steered(lab.client, options, stack)
+    end.apply(CLIENT_PORTS)
+    binary, address = PROGRAMS / "hybrid-bench-rtt-client", f"{lab.server.ipv4}:{PORT}"
+    return RttSubject("hybrid", end.run(options.client_core, binary, address), options, obtained)
+
+
 def _raw_afxdp(options: Options, stack: ExitStack) -> RttSubject:
     lab = stack.enter_context(Lab(f"{options.lab}-raw"))
     binary = PROGRAMS / "hybrid-bench-rawxdp"
@@ -113,7 +184,7 @@ def _raw_afxdp(options: Options, stack: ExitStack) -> RttSubject:
     ping = ["--ping", "--ifname", lab.client.interface, "--core", options.client_core]
     _start(stack, lab.server, [binary, *echo, *both])
     client = _start(stack, lab.client, [binary, *ping, *both, "--dst-mac", lab.server.mac, "--size", FRAME])
-    return RttSubject("raw-afxdp", client, options)
+    return RttSubject("raw-afxdp", client, options, f"XDP {options.mode} mode")
 
 
 def _start(stack: ExitStack, side: Side, command: list[object]) -> Program:
@@ -132,8 +203,8 @@ def _offloads_on(interface: str) -> None:
 
 
 CASES: dict[str, tuple[Setup, ...]] = {
-    "kernel-client": (_kernel,),
-    "bypass-both-ends": (_raw_afxdp,),
+    "kernel-client": (_kernel, _hybrid_server),
+    "bypass-both-ends": (_raw_afxdp, _hybrid_both),
 }
 
 
@@ -154,8 +225,8 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
             names = " and ".join(s.name for s in subjects)
             progress(f"{case}: {names} in turns, {options.rounds} rounds of {options.count}")
             samples = take_turns(subjects, options.rounds)
+        result.notes.extend(f"{case}, {s.name}: {s.obtained}" for s in subjects if s.obtained)
         result.samples.extend(Samples.of(case, name, "us", values) for name, values in samples.items())
     result.notes.extend(NOTES)
-    result.notes.append(f"XDP programs attached in {options.mode} mode")
     result.notes.append(f"client on core {options.client_core}, server on core {options.server_core}")
     return result

@@ -5,7 +5,9 @@
  * (hy_shard_open_served); holds the conversation of bench.h, one connection per
  * round, one sample per round trip.
  *
- *     hybrid-bench-rtt-client ADDRESS:PORT [--core N]
+ *     hybrid --output json run -- hybrid-bench-rtt-client ADDRESS:PORT [--core N]
+ *
+ * It is hybrid run that announces it, once its queues are in service.
  *
  * A sample is from before the push to after the pop has completed, just as the
  * kernel's client measures from before send() to after recv().
@@ -104,7 +106,6 @@ int main(int argc, char **argv) {
   hy_shard *shard;
   must(hy_shard_open_served(&config, &shard), "shard");
   must(hy_shard_ready(shard), "putting the queues into service");
-  bench_ready();
   for (struct bench_round round; bench_next_round(&round);)
     round_run(shard, &server, &round);
   hy_shard_close(shard);

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 from hybrid.errors import HybridError
 
@@ -44,20 +46,23 @@ class Program:
     """A long-lived benchmark program and the conversation with it (``bench.h``).
 
     A context manager: the program is ended and waited for on the way out, whatever happened.
-    ``popen`` starts it somewhere else: in a lab's namespace, say.
+    ``popen`` starts it somewhere else: in a lab's namespace, say. ``announced`` is what it said
+    when it was ready.
     """
 
     def __init__(
         self,
         command: Sequence[str | Path],
         *,
-        popen: Callable[..., subprocess.Popen[str]] = subprocess.Popen,
+        popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
         timeout_s: float = 60.0,
     ) -> None:
         self._command = [str(part) for part in command]
         self._popen = popen
         self._timeout_s = timeout_s
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unread = b""
+        self.announced: dict[str, Any] = {}
 
     @property
     def pid(self) -> int:
@@ -73,7 +78,6 @@ class Program:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
                 start_new_session=True,
             )
         except OSError as error:
@@ -82,7 +86,7 @@ class Program:
                 remedy="install the package again: pip install .",
             ) from error
         try:
-            self._answer()
+            self.announced = self._answer()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -111,30 +115,42 @@ class Program:
         process = self._process
         assert process is not None and process.stdin is not None, "used outside its context"
         try:
-            process.stdin.write(f"{count} {warmup}\n")
+            process.stdin.write(b"%d %d\n" % (count, warmup))
             process.stdin.flush()
         except BrokenPipeError:
             raise self._failure() from None
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
+        """The next line of its output that is a JSON object; other lines are its talk."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            line = self._line(deadline)
+            if line.startswith(b"{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+
+    def _line(self, deadline: float) -> bytes:
+        # Not readline(): what it has buffered, select() does not see.
         assert self._process is not None and self._process.stdout is not None
-        out: IO[str] = self._process.stdout
-        # Each answer is one line, written whole and at once: its start is soon followed by its end.
-        if not select.select([out], [], [], self._timeout_s)[0]:
-            raise HybridError(
-                f"{Path(self._command[0]).name} gave no answer for {self._timeout_s:.0f} s",
-                remedy="is another process using its core? try again, or choose another core",
-            )
-        line = out.readline()
-        if not line.endswith("\n"):
-            raise self._failure()
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        fd = self._process.stdout.fileno()
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([fd], [], [], left)[0]:
+                raise HybridError(
+                    f"{Path(self._command[0]).name} gave no answer for {self._timeout_s:.0f} s",
+                    remedy="is another process using its core? try again, or choose another core",
+                )
+            piece = os.read(fd, 1 << 20)
+            if not piece:
+                raise self._failure()
+            self._unread += piece
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
 
     def _failure(self) -> HybridError:
         assert self._process is not None and self._process.stderr is not None
         code = self._process.wait()
-        said = self._process.stderr.read().strip().splitlines()
+        said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
         detail = said[-1] if said else f"exit code {code}"
         return HybridError(f"a benchmark program ended early: {detail}")

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
@@ -182,19 +183,25 @@ int hy_steer_remove(const char *directory, hy_steer_error *error) {
   return err;
 }
 
-/* Identifiers of mounts are unique on the host: the first one of a namespace tells it from others. */
-static bool mount_listed(const char *mountinfo, int wanted, int *first) {
+/*
+ * Whether a list of mounts holds the one with this identifier; *first is the list's own first. They are
+ * unique on the host, so one in common means one mount namespace. True also where it can't be told.
+ */
+static bool mount_listed(const char *mountinfo, long wanted, long *first) {
   FILE *file = fopen(mountinfo, "re");
   if (!file)
-    return true; /* can't be told; then nothing is refused */
+    return true;
   bool found = false;
-  int id;
+  char *line = NULL;
+  size_t capacity = 0;
   *first = -1;
-  while (!found && fscanf(file, "%d%*[^\n]", &id) == 1) {
+  while (!found && getline(&line, &capacity, file) > 0) {
+    long id = strtol(line, NULL, 10);
     if (*first < 0)
       *first = id;
     found = id == wanted;
   }
+  free(line);
   fclose(file);
   return found;
 }
@@ -204,7 +211,7 @@ static bool mount_listed(const char *mountinfo, int wanted, int *first) {
  * /proc/1/ns/mnt could be compared too, but reading it takes more privilege.)
  */
 static bool mounts_are_private(void) {
-  int first = -1, ignored;
+  long first = -1, ignored;
   mount_listed("/proc/self/mountinfo", -1, &first);
   return first >= 0 && !mount_listed("/proc/1/mountinfo", first, &ignored);
 }

@@ -221,11 +221,11 @@ static __always_inline int parse_frame(void *at, void *end, struct key *key) {
 }
 
 static __always_inline int prefix_match(const struct steer_prefix *prefix, const struct key *key) {
-  /* One chain of operations and one branch: which prefix differs does not matter. */
-  return (((key->source[0] ^ prefix->source[0]) & prefix->source_mask[0]) |
-          ((key->source[1] ^ prefix->source[1]) & prefix->source_mask[1]) |
-          ((key->destination[0] ^ prefix->destination[0]) & prefix->destination_mask[0]) |
-          ((key->destination[1] ^ prefix->destination[1]) & prefix->destination_mask[1])) == 0;
+  /* First words first: they are all of an IPv4 address, and of an IPv6 address what mostly differs. */
+  return !((key->source[0] ^ prefix->source[0]) & prefix->source_mask[0]) &&
+         !((key->destination[0] ^ prefix->destination[0]) & prefix->destination_mask[0]) &&
+         !((key->source[1] ^ prefix->source[1]) & prefix->source_mask[1]) &&
+         !((key->destination[1] ^ prefix->destination[1]) & prefix->destination_mask[1]);
 }
 
 static __always_inline void count(struct steer_count *counter, __u64 bytes) {

@@ -42,6 +42,11 @@ __all__ = ["COMMANDS", "app", "main"]
 
 # name: module. In the order of `hybrid --help`.
 COMMANDS: dict[str, str] = {
+    "apply": "hybrid.cli.commands.apply",
+    "status": "hybrid.cli.commands.status",
+    "clean": "hybrid.cli.commands.clean",
+    "serve": "hybrid.cli.commands.serve",
+    "run": "hybrid.cli.commands.run",
     "lab": "hybrid.cli.commands.lab",
     "check": "hybrid.cli.commands.check",
     "bench": "hybrid.cli.commands.bench",

@@ -52,7 +52,8 @@ int hy_sga_alloc(hy_shard *shard, size_t len_bytes, hy_sga *out) {
   while (len_bytes > 0) {
     uint32_t len = len_bytes < piece ? (uint32_t)len_bytes : piece;
     uint32_t frame = FRAME_NONE;
-    if (shard->app_frames < shard->config.app_frames_max)
+    /* The last frames are for headers, ACKs and what arrives: without them nothing would ever become free. */
+    if (shard->app_frames < shard->config.app_frames_max && !frames_scarce(&shard->stack))
       frame = frame_alloc(&shard->arena);
     if (frame == FRAME_NONE) {
       hy_sga_free(shard, out);

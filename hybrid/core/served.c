@@ -205,11 +205,13 @@ int hy_shard_open_served(const hy_config *config, hy_shard **out) {
   struct handover h;
   hy_shard *shard = NULL;
   int status = datagram_receive(control, &h.body, sizeof h.body, h.fds, SERVED_FDS_MAX, &h.nfds);
-  if (status == 0 && !handover_valid(&h))
-    status = -EPROTO;
-  if (status == 0)
-    status = hy_shard_open(config, &shard);
-  if (status < 0)
+  if (status != 0)
+    goto fail;
+  status = -EPROTO;
+  if (!handover_valid(&h))
+    goto fail;
+  status = hy_shard_open(config, &shard);
+  if (status != 0)
     goto fail;
 
   status = host_follow(shard, h.fds[SERVED_FD_HOST]);

@@ -18,7 +18,16 @@ from typing import Any
 from hybrid.errors import HybridError, UnsupportedError
 from hybrid.lab import Side
 
-__all__ = ["Benchmark", "Measured", "medians", "parse_csv", "peer_server", "pinned", "require", "wait_for_pong"]
+__all__ = [
+    "Benchmark",
+    "Measured",
+    "medians",
+    "parse_csv",
+    "peer_server",
+    "pinned",
+    "require",
+    "wait_for_pong",
+]
 
 _PROGRAMS = {"redis-cli": "redis-tools", "redis-benchmark": "redis-tools", "redis-server": "redis-server"}
 _COMMAND_TIMEOUT_S = 10.0
@@ -38,7 +47,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """What redis-benchmark is asked to do. ``timeout_s`` bounds it: against a dead server it waits for ever."""
+    """What redis-benchmark is asked to do. ``timeout_s``: against a dead server it would wait for ever."""
 
     clients: int = 50
     requests: int = 100_000
@@ -66,8 +75,9 @@ class Benchmark:
         complaint = done.stderr.strip()
         if done.returncode != 0 or complaint or "Error" in done.stdout:
             said = (complaint or done.stdout.strip()).splitlines()
+            why = said[0] if said else "no word why"
             raise HybridError(
-                f"redis-benchmark against {subject} ({host}:{port}) failed: {said[0] if said else 'no word why'}",
+                f"redis-benchmark against {subject} ({host}:{port}) failed: {why}",
                 "run it by hand to see more: tools/quickstart --keep",
             )
         return parse_csv(done.stdout, subject, pipeline)
@@ -118,7 +128,9 @@ def pinned(cpu: int, command: Sequence[str]) -> list[str]:
     return ["taskset", "--cpu-list", str(cpu), *command]
 
 
-def wait_for_pong(client: Side, host: str, port: int, patience_s: float, gone: Callable[[], str | None]) -> None:
+def wait_for_pong(
+    client: Side, host: str, port: int, patience_s: float, gone: Callable[[], str | None]
+) -> None:
     """Returns once a PING from the client's namespace has been answered.
 
     ``gone`` tells why the server can't answer any more, or None; HybridError then, and after ``patience_s``.

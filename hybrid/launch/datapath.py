@@ -28,7 +28,7 @@ class Interface:
 
     name: str
     ifindex: int
-    queues: int
+    queues: tuple[int, ...]
     attach_requested: str
     attach_obtained: str
     note: str
@@ -43,7 +43,7 @@ class Interface:
         """One for each receive queue: a frame can only go to a socket of the queue that it came by."""
         return tuple(
             Device(self.ifindex, queue, self.ring_size, self.copy, self.busy_poll, self.strict)
-            for queue in range(self.queues)
+            for queue in self.queues
         )
 
 

@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 # How long the program has to end after it was asked to, before it is made to.
 GRACE_S = 10.0
+# The same for one that was told that it cannot go into service.
+REFUSED_S = 2.0
 _MESSAGES_MAX = 256
 
 
@@ -230,8 +232,8 @@ class _Run:
             control.send_go(self.control, status)
         except OSError:
             return  # it has ended; the exit says the rest
-        if status:
-            self._stop(signal.SIGTERM)
+        if status:  # it is told why, and ends by itself
+            self.kill_at = time.monotonic() + REFUSED_S
 
     # -- the end -------------------------------------------------------------------------
 

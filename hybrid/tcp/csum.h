@@ -85,12 +85,21 @@ static inline uint16_t csum_fold(uint64_t sum) {
   return (uint16_t) ~(folded + (folded >> 16));
 }
 
-/* Addresses, protocol and length of the pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1). */
-static inline uint64_t csum_pseudo(const uint8_t *src, const uint8_t *dst, size_t addr_len, uint8_t proto,
-                                   uint32_t l4_len) {
-  uint64_t sum = csum_add(0, src, addr_len);
-  sum = csum_add(sum, dst, addr_len);
-  return csum_carry(sum, (uint64_t)__builtin_bswap32(l4_len) + __builtin_bswap32((uint32_t)proto));
+/* Protocol and length of the pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1). */
+static inline uint64_t csum_protocol(uint8_t proto, uint32_t l4_len) {
+  return (uint64_t)__builtin_bswap32(l4_len) + __builtin_bswap32((uint32_t)proto);
+}
+
+/* The pseudo-header of two IPv4 addresses as they lie in an IP header, source first. */
+static inline uint64_t csum_pseudo4(const uint8_t *addresses, uint8_t proto, uint32_t l4_len) {
+  uint64_t both;
+  memcpy(&both, addresses, 8);
+  return csum_carry(both, csum_protocol(proto, l4_len));
+}
+
+/* The same of two IPv6 addresses. */
+static inline uint64_t csum_pseudo6(const uint8_t *addresses, uint8_t proto, uint32_t l4_len) {
+  return csum_add32(csum_protocol(proto, l4_len), addresses);
 }
 
 #endif

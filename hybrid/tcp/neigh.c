@@ -103,7 +103,7 @@ static void nd_send(struct stack *st, struct link *l, uint8_t type, const uint8_
   icmp[24] = type == ND_ADVERT ? ND_OPT_TARGET : ND_OPT_SOURCE;
   icmp[25] = 1;
   memcpy(icmp + 26, l->mac, 6);
-  uint16_t sum = csum_fold(csum_add(csum_pseudo(src, dst, 16, PROTO_ICMP6, ND_LEN), icmp, ND_LEN));
+  uint16_t sum = csum_fold(csum_add(csum_pseudo6(p + 8, PROTO_ICMP6, ND_LEN), icmp, ND_LEN));
   memcpy(icmp + 2, &sum, 2);
   link_send(st, l, frame);
 }
@@ -223,8 +223,7 @@ void neigh_nd_input(struct stack *st, const struct packet *p) {
   const uint8_t *icmp = base + p->l4_off;
   if (p->l4_len < 24 || base[p->l3_off + 7] != 255)
     return;
-  if (csum_fold(csum_add(csum_pseudo(base + p->l3_off + 8, base + p->l3_off + 24, 16, PROTO_ICMP6, p->l4_len),
-                         icmp, p->l4_len)) != 0)
+  if (csum_fold(csum_add(csum_pseudo6(base + p->l3_off + 8, PROTO_ICMP6, p->l4_len), icmp, p->l4_len)) != 0)
     return;
   const uint8_t *target = icmp + 8;
   const uint8_t *mac = NULL;

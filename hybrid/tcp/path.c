@@ -52,8 +52,15 @@ int path_lookup(struct stack *st, const uint8_t remote[16], uint8_t prefer_link,
 }
 
 uint64_t pseudo_sum(const uint8_t src[16], const uint8_t dst[16], uint8_t proto, uint32_t l4_len) {
-  return ip_is_4(dst) ? csum_pseudo(src + 12, dst + 12, 4, proto, l4_len)
-                      : csum_pseudo(src, dst, 16, proto, l4_len);
+  uint8_t both[32];
+  if (ip_is_4(dst)) {
+    memcpy(both, src + 12, 4);
+    memcpy(both + 4, dst + 12, 4);
+    return csum_pseudo4(both, proto, l4_len);
+  }
+  memcpy(both, src, 16);
+  memcpy(both + 16, dst, 16);
+  return csum_pseudo6(both, proto, l4_len);
 }
 
 void path_send(struct stack *st, const struct path *path, const uint8_t src[16], const uint8_t dst[16],
@@ -92,7 +99,8 @@ void path_send(struct stack *st, const struct path *path, const uint8_t src[16],
   p -= 2;
   store16(p, type);
   p -= vlan_len;
-  memcpy(p, vlan, vlan_len);
+  if (vlan_len > 0)
+    memcpy(p, vlan, vlan_len);
   p -= 12;
   memcpy(p, path->mac, 6);
   memcpy(p + 6, l->mac, 6);

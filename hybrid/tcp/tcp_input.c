@@ -72,8 +72,8 @@ void tcp_input(struct stack *st, struct packet *p) {
   }
   if (!(frame_meta(st->arena, p->frame)->flags & FRAME_CSUM_GOOD)) {
     const uint8_t *l3 = base + p->l3_off;
-    uint64_t pseudo = l3[0] >> 4 == 4 ? csum_pseudo(l3 + 12, l3 + 16, 4, PROTO_TCP, p->l4_len)
-                                      : csum_pseudo(l3 + 8, l3 + 24, 16, PROTO_TCP, p->l4_len);
+    uint64_t pseudo = l3[0] >> 4 == 4 ? csum_pseudo4(l3 + 12, PROTO_TCP, p->l4_len)
+                                      : csum_pseudo6(l3 + 8, PROTO_TCP, p->l4_len);
     if (csum_fold(csum_add(pseudo, h, p->l4_len)) != 0) {
       st->stats->drop_checksum++;
       goto drop;

@@ -30,7 +30,35 @@ def resp() -> Iterable[bytes]:
     return (bytes([cut, room]) + command for command in commands for cut, room in ((0, 0), (6, 255)))
 
 
-TARGETS: dict[str, Callable[[], Iterable[bytes]]] = {"address": address, "resp": resp}
+def segment(
+    flags: int, payload: bytes = b"", options: bytes = b"", how: int = 0, seq: int = 0, ack: int = 0
+) -> bytes:
+    """A record of fuzz_frames: one TCP segment, placed relative to what the stack expects."""
+    head = [2, how, flags, seq & 0xFF, ack & 0xFF, len(options) // 4, len(payload), 0xFF, 0xFF]
+    return bytes(head) + options + payload
+
+
+def frames() -> Iterable[bytes]:
+    """Whole conversations: connections of both families, data, both ways to close, resets, time."""
+    syn, ack, fin, rst, push = 0x02, 0x10, 0x11, 0x04, 0x18
+    options = bytes.fromhex("020405b40402080a00000001000000000103030a")
+    shake = segment(syn, options=options) + segment(ack)
+    shake6 = segment(syn, options=options, how=1) + segment(ack, how=1)
+    second = bytes([5, 0x03, 0xE8])
+    yield shake + segment(push, b"hello") + segment(ack) + segment(fin) + segment(ack)
+    yield shake6 + segment(push, b"hello", how=1) + segment(fin, how=1) + second + segment(ack, how=1)
+    yield shake + segment(push, b"later", seq=5) + segment(push, b"first") + segment(ack) + bytes([6, 2])
+    yield shake + segment(rst) + shake + bytes([6, 1])
+    yield shake + segment(push, b"lost") + 6 * second + segment(ack, ack=-4) + segment(ack)
+    yield shake + bytes([6, 0]) + segment(ack) + segment(fin) + bytes([5, 0xFF, 0xFF])
+    yield bytes([7]) + segment(0x12, options=options, how=8) + segment(push, b"hi", how=8) + bytes([6, 2])
+    yield bytes([15]) + 8 * second
+    yield bytes([1, 2, 12]) + bytes(8) + b"ping" + bytes([1, 3, 12]) + bytes(8) + b"ping"
+    yield bytes([1, 0, 1, 8, 3, 3, 0, 0, 0, 0, 0, 0])  # an ICMP error with nothing in it
+    yield bytes([0, 0, 61]) + bytes(12) + bytes.fromhex("0800450000280000000040060000") + bytes(33)
+
+
+TARGETS: dict[str, Callable[[], Iterable[bytes]]] = {"address": address, "frames": frames, "resp": resp}
 
 
 def main() -> None:

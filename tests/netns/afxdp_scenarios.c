@@ -539,6 +539,38 @@ static void an_arena_beyond_the_lock_limit_is_refused_by_name(void) {
   child_end(pid, pair, xsk_fd);
 }
 
+static void the_lock_limit_counts_the_arena_once_for_every_socket(void) {
+  wire_up();
+  int pair[2], sockets[2];
+  CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+  for (int i = 0; i < 2; i++) {
+    sockets[i] = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+    CHECK(sockets[i] >= 0);
+    socket_send(pair[0], sockets[i]);
+  }
+  pid_t pid = fork();
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    privileges_drop();
+    struct arena arena;
+    CHECK(arena_init(&arena, 3072, 2048, HY_HUGEPAGES_NO) == 0); /* 6 MiB of the 8 that it may lock */
+    struct hy_device *dev, *second;
+    hy_afxdp_config config = config_of(&ends[1], 0);
+    config.map_fd = -1;
+    config.xsk_fd = socket_receive(pair[1]);
+    CHECK(afxdp_open(&arena, &config, NULL, &dev) == 0);
+    config.queue = 1;
+    config.xsk_fd = socket_receive(pair[1]);
+    CHECK(afxdp_open(&arena, &config, NULL, &second) == -ENOLCK);
+    queue_close(dev);
+    CHECK(arena.free_count == 3072);
+    _exit(0);
+  }
+  close(pair[1]);
+  close(sockets[1]);
+  child_end(pid, pair, sockets[0]);
+}
+
 /* ---- which ------------------------------------------------------------------------------------- */
 
 #define SCENARIO(name)                                                                                       \
@@ -562,6 +594,7 @@ static const struct {
     SCENARIO(what_makes_no_sense_is_refused_and_leaks_nothing),
     SCENARIO(a_handed_socket_serves_a_process_without_privileges),
     SCENARIO(an_arena_beyond_the_lock_limit_is_refused_by_name),
+    SCENARIO(the_lock_limit_counts_the_arena_once_for_every_socket),
 };
 
 int main(int argc, char **argv) {

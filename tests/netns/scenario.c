@@ -92,7 +92,9 @@ void receive(struct hy_device *dev, uint32_t *frames, uint32_t count) {
 void privileges_drop(void) {
   struct rlimit limit = {.rlim_cur = 8 << 20, .rlim_max = 8 << 20};
   CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
-  CHECK(setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0);
+  /* A user of its own: what an earlier one had locked may be released a little after its end. */
+  uid_t nobody = (uid_t)(1000000 + getpid());
+  CHECK(setgroups(0, NULL) == 0 && setgid(nobody) == 0 && setuid(nobody) == 0);
   struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
   struct __user_cap_data_struct data[2] = {0};
   CHECK(syscall(SYS_capset, &header, data) == 0);

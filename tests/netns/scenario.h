@@ -48,7 +48,7 @@ void interface_set(const char *ifname, bool up);
 /* Polls until `count` frames have come, which are then the caller's. */
 void receive(struct hy_device *dev, uint32_t *frames, uint32_t count);
 
-/* Becomes nobody, without a capability and with 8 MiB of memory that it may lock. */
+/* Becomes an unknown user, without a capability and with 8 MiB of memory that it may lock. */
 void privileges_drop(void);
 
 #endif

@@ -160,6 +160,12 @@ static void child_has_ended_well(const struct launcher *l) {
   CHECK(waitpid(l->child, &status, 0) == l->child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+static void launcher_end(struct launcher *l) {
+  close(l->control);
+  munmap(l->stats, sizeof *l->stats);
+  hy_host_close(l->host);
+}
+
 /* ---- the client: datagrams by hand over va ---------------------------------------------------------- */
 
 static uint32_t datagram_make(const struct launcher *l, uint32_t payload) {
@@ -225,6 +231,7 @@ static void a_process_without_privileges_serves_by_what_it_was_handed(void) {
   for (unsigned i = 0; i < hy_stat_count(); i++)
     if (strcmp(hy_stat_name(i), "device_rx_frames") == 0)
       CHECK(l.stats->values[i] == 5);
+  launcher_end(&l);
   queue_close(dev);
   nothing_leaked();
 }
@@ -234,6 +241,8 @@ static void an_arena_that_may_not_be_locked_has_an_error_of_its_own(void) {
   struct launcher l;
   launch(&l, 8192, -ENOLCK); /* 16 MiB, of the 8 that it may lock */
   child_has_ended_well(&l);
+  close(l.xsk_fd);
+  launcher_end(&l);
 }
 
 #define SCENARIO(name)                                                                                       \

@@ -36,6 +36,7 @@ SCENARIOS = (
     "what_makes_no_sense_is_refused_and_leaks_nothing",
     "a_handed_socket_serves_a_process_without_privileges",
     "an_arena_beyond_the_lock_limit_is_refused_by_name",
+    "the_lock_limit_counts_the_arena_once_for_every_socket",
 )
 
 SERVED_SCENARIOS = (

@@ -1,0 +1,134 @@
+"""Takes away what hybrid made: programs, pins, what it remembers, reserved ports. Nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from hybrid.agent import ports
+from hybrid.agent.state import LOCK, RUN, Namespace, Stored, locked, stored_files
+from hybrid.bpf import PinState, attached
+from hybrid.bpf.bpffs import ROOT
+from hybrid.errors import BusyError, HybridError
+from hybrid.lab import netns
+from hybrid.launch.record import records
+
+_NAMES = Path("/run/netns")
+
+
+@dataclass
+class Cleaned:
+    """What was removed, and what could not be, in words."""
+
+    removed: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def clean(*, everything: bool = False, force: bool = False) -> Cleaned:
+    """Of this network namespace, and what killed commands left anywhere; ``everything``: of all namespaces.
+
+    ``BusyError``: a program is in service there; with ``force`` its ports go back to the kernel under it.
+    """
+    here = Namespace.current()
+    done = Cleaned()
+    with locked():
+        if not force:
+            _check_idle(here, everything)
+        _pins(here, everything, done)
+        _files(here, everything, done)
+        _records(done)
+        _folders()
+    return done
+
+
+def _check_idle(here: Namespace, everything: bool) -> None:
+    for record in records():
+        if record.alive and (everything or record.about.get("netns") == here.inode):
+            command = Path(str((record.about.get("command") or ["a program"])[0])).name
+            raise BusyError(
+                f"{command} (pid {record.about.get('pid')}) is in service here",
+                "end it first, or take its traffic away under it: hybrid clean --force",
+            )
+
+
+def _pins(here: Namespace, everything: bool, done: Cleaned) -> None:
+    for pinned in attached():
+        there = pinned.obtained
+        if pinned.state is PinState.ATTACHED and there is not None:
+            if not everything and there.netns != here.inode:
+                continue
+            what = f"the steering program of {there.ifname}"
+        elif pinned.state is PinState.UNREADABLE:
+            if not everything and not pinned.directory.name.startswith(f"{here.inode}-"):
+                continue
+            what = f"pins in {pinned.directory} ({pinned.problem})"
+        else:
+            what = f"pins left in {pinned.directory}"
+        _try(done, what, pinned.remove)
+
+
+def _files(here: Namespace, everything: bool, done: Cleaned) -> None:
+    for stored in stored_files():
+        stale = stored.namespace.boot != here.boot
+        if stored.namespace == here and not stale:
+            if stored.ports:
+                said = ports.format_ports(stored.ports)
+                _try(done, f"reserved local ports {said}", partial(_release, stored))
+        elif not stale and not everything:
+            continue
+        elif not stale and stored.ports:
+            _release_elsewhere(stored, done)
+        what = f"what was remembered of {stored.applied.ifname}" if stored.applied else str(stored.path)
+        _try(done, what, stored.path.unlink)
+
+
+def _release(stored: Stored) -> None:
+    ports.write(ports.read() - stored.ports)
+
+
+def _release_elsewhere(stored: Stored, done: Cleaned) -> None:
+    """In a namespace that has a name. One without processes or a name is gone, and its settings with it."""
+    for name in sorted(path.name for path in _NAMES.glob("*")):
+        with contextlib.suppress(HybridError, OSError):
+            if netns.run_in(name, Namespace.current) == stored.namespace:
+                said = ports.format_ports(stored.ports)
+                release = partial(netns.run_in, name, partial(_release, stored))
+                _try(done, f"reserved local ports {said} in {name}", release)
+                return
+
+
+def _records(done: Cleaned) -> None:
+    for record in records():
+        if not record.alive:
+            for path in record.remove():
+                done.removed.append(str(path))
+    for stray in sorted((RUN / "shards").glob("*.json*")):
+        if not stray.with_suffix("").with_suffix(".stats").exists():
+            _try(done, str(stray), stray.unlink)
+
+
+def _folders() -> None:
+    """Our own folders, where nothing is left in them."""
+    for folder in (ROOT, RUN / "applied", RUN / "shards"):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    with contextlib.suppress(OSError):
+        if [path.name for path in RUN.iterdir()] == [LOCK]:
+            (RUN / LOCK).unlink()
+            RUN.rmdir()
+
+
+def _try(done: Cleaned, what: str, remove: Callable[[], object]) -> None:
+    try:
+        remove()
+    except HybridError as error:
+        done.failed.append(f"{what}: {error.message}")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        done.failed.append(f"{what}: {error.strerror}")
+    else:
+        done.removed.append(what)

@@ -1,0 +1,39 @@
+"""What a policy asks of an interface, in the form that can be compared with what the kernel holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
+
+from hybrid.policy import CompiledInterface, Rule, Target
+
+PortRange = tuple[int, int]
+
+
+def comparable(interface: CompiledInterface) -> CompiledInterface:
+    """The same, with its rules as the kernel side says them back."""
+    return replace(interface, rules=in_order(interface.rules))
+
+
+def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """As they are tried, each in its plainest form: a prefix of no bits is none, all ports are none."""
+    return tuple(
+        replace(
+            rule,
+            source=_prefix(rule.source),
+            destination=_prefix(rule.destination),
+            ports=None if rule.ports == (0, 65535) else rule.ports,
+        )
+        for rule in sorted(rules, key=lambda rule: -rule.priority)
+    )
+
+
+def _prefix(network: IPv4Network | IPv6Network | None) -> IPv4Network | IPv6Network | None:
+    return None if network is None or network.prefixlen == 0 else network
+
+
+def outgoing(interface: CompiledInterface) -> tuple[PortRange, ...]:
+    """Ranges of local ports whose frames are steered: a program's outgoing connections use them."""
+    found = {rule.ports for rule in interface.rules if rule.to is Target.AFXDP and rule.ports is not None}
+    return tuple(sorted((low, high) for low, high in found if low < high))

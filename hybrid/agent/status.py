@@ -1,0 +1,124 @@
+"""What is steered, by which rules, how often they hit, and which programs are in service. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hybrid.agent import ports
+from hybrid.agent.state import Namespace, Store, stored_files
+from hybrid.bpf import Counters, Obtained, PinState, attached
+from hybrid.errors import HybridError
+from hybrid.launch.record import ShardRecord, records
+from hybrid.policy import describe
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceStatus:
+    """One steered interface."""
+
+    obtained: Obtained
+    requested: dict[str, Any]
+    counters: Counters
+    sockets: tuple[int, ...]
+
+    @property
+    def deviations(self) -> list[str]:
+        """What was asked for and not obtained, in words."""
+        said = []
+        asked = str(self.requested.get("mode", self.obtained.requested))
+        if asked not in ("auto", self.obtained.mode):
+            said.append(f"{asked} mode was requested, {self.obtained.mode} obtained")
+        if self.obtained.note:
+            said.append(self.obtained.note)
+        return said
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--output json``."""
+        return {
+            "name": self.obtained.ifname,
+            "requested": self.requested,
+            "obtained": asdict(self.obtained),
+            "deviations": self.deviations,
+            "generation": self.counters.generation,
+            "rules": [
+                {
+                    "name": row.rule.name,
+                    "rule": describe(row.rule),
+                    "packets": row.hit.packets,
+                    "bytes": row.hit.bytes,
+                    "no_socket_packets": row.no_socket.packets,
+                    "no_socket_bytes": row.no_socket.bytes,
+                }
+                for row in self.counters.rules
+            ],
+            "reasons": {name: asdict(count) for name, count in self.counters.reasons.items()},
+            "sockets": list(self.sockets),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All of it. ``leftovers`` are sentences about what a killed command left behind."""
+
+    interfaces: tuple[InterfaceStatus, ...] = ()
+    shards: tuple[ShardRecord, ...] = ()
+    reserved_ports: str = ""
+    leftovers: tuple[str, ...] = field(default_factory=tuple)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--output json``."""
+        return {
+            "interfaces": [interface.as_dict() for interface in self.interfaces],
+            "shards": [
+                {**shard.about, "stats": {k: v for k, v in shard.stats.items() if v}} for shard in self.shards
+            ],
+            "reserved_ports": self.reserved_ports,
+            "leftovers": list(self.leftovers),
+        }
+
+
+def gather(namespace: Namespace | None = None) -> Status:
+    """Of the calling thread's network namespace; leftovers of the whole host."""
+    here = namespace or Namespace.current()
+    store = Store(here)
+    remembered = store.load()
+    interfaces: list[InterfaceStatus] = []
+    leftovers: list[str] = []
+    for pinned in attached():
+        if pinned.state is PinState.UNREADABLE:
+            leftovers.append(f"{pinned.directory}: {pinned.problem}")
+        elif pinned.state is not PinState.ATTACHED or pinned.obtained is None:
+            leftovers.append(f"{pinned.directory}: pins of an attach that is gone")
+        elif pinned.obtained.netns == here.inode:
+            asked = remembered.get(pinned.obtained.ifname)
+            try:
+                with pinned.open() as steering:
+                    interfaces.append(
+                        InterfaceStatus(
+                            pinned.obtained,
+                            asdict(asked) if asked is not None else {},
+                            steering.counters(),
+                            tuple(steering.sockets()),
+                        )
+                    )
+            except HybridError as error:
+                leftovers.append(f"{pinned.directory}: {error.message}")
+    shards: list[ShardRecord] = []
+    for record in records():
+        if not record.alive:
+            leftovers.append(f"{record.path}: of a program that has ended")
+        elif record.about.get("netns") == here.inode:
+            shards.append(record)
+    steered = {interface.obtained.ifname for interface in interfaces}
+    for stored in stored_files():
+        if stored.namespace.boot != here.boot or (
+            stored.namespace == here and stored.applied is not None and stored.applied.ifname not in steered
+        ):
+            leftovers.append(f"{stored.path}: remembers an interface that is steered no longer")
+    return Status(
+        tuple(sorted(interfaces, key=lambda i: i.obtained.ifname)),
+        tuple(shards),
+        ports.format_ports(store.ports()),
+        tuple(leftovers),
+    )

@@ -1,0 +1,31 @@
+"""``hybrid clean``: takes away what hybrid made, and what killed commands left."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hybrid.cli.session import session
+from hybrid.errors import HybridError
+
+__all__ = ["command"]
+
+
+def command(
+    ctx: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Of every network namespace, not of this one alone.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also under a program in service: its ports go to the kernel.")
+    ] = False,
+) -> None:
+    """Remove steering programs, pins, reserved ports and leftovers that hybrid made; nothing else."""
+    from hybrid.agent.clean import clean
+
+    done = clean(everything=everything, force=force)
+    lines = [f"removed {what}" for what in done.removed] or ["nothing to remove"]
+    session(ctx).output.emit({"removed": done.removed, "failed": done.failed}, *lines)
+    if done.failed:
+        raise HybridError(f"could not remove {'; '.join(done.failed)}", "run it as root: sudo hybrid clean")

@@ -1,0 +1,24 @@
+"""``hybrid run -- PROGRAM ARGS``: any program written on hybrid.h (or hybrid.Shard.served())."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hybrid.cli.service import InterfaceOption, UserOption, run_program
+from hybrid.cli.session import session
+
+__all__ = ["command"]
+
+
+def command(
+    ctx: typer.Context,
+    program: Annotated[
+        list[str], typer.Argument(metavar="-- PROGRAM [ARGS]...", help="What to run.", show_default=False)
+    ],
+    interface: InterfaceOption = None,
+    user: UserOption = None,
+) -> None:
+    """Run a program on the flows that are steered here, without privileges of its own."""
+    raise typer.Exit(run_program(session(ctx), program, interface, user))

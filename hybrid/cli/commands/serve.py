@@ -1,0 +1,43 @@
+"""``hybrid serve kv|echo``: the programs that come with this package, on the steered interfaces."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+import typer
+
+from hybrid.cli.service import InterfaceOption, UserOption, run_program
+from hybrid.cli.session import session
+from hybrid.errors import UnsupportedError
+
+__all__ = ["app", "program"]
+
+app = typer.Typer(
+    help="Start a server that comes with hybrid, on the flows steered here.", no_args_is_help=True
+)
+
+# The server's own options are handed on to it.
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def program(name: str) -> str:
+    """Where an installed program is."""
+    path = Path(str(importlib.resources.files("hybrid"))) / "bin" / name
+    if not path.is_file():
+        raise UnsupportedError(
+            f"{name} is not part of this installation", "install hybrid anew: pip install, or tools/setup"
+        )
+    return str(path)
+
+
+@app.command(context_settings=_PASS_ON)
+def kv(ctx: typer.Context, interface: InterfaceOption = None, user: UserOption = None) -> None:
+    """The key-value server for Redis clients. Its own options may follow (-- --help lists them)."""
+    raise typer.Exit(run_program(session(ctx), [program("hybrid-kv"), *ctx.args], interface, user))
+
+
+@app.command(context_settings=_PASS_ON)
+def echo(ctx: typer.Context, interface: InterfaceOption = None, user: UserOption = None) -> None:
+    """The echo server. Its own options may follow (-- --help lists them)."""
+    raise typer.Exit(run_program(session(ctx), [program("hybrid-echo"), *ctx.args], interface, user))
