@@ -320,7 +320,7 @@ static void close_conn(struct stack *st, struct queue *q, bool hard) {
     return; /* the timer frees it */
   } else if (hard || unread || c->state == TCP_SYN_RCVD) {
     st->stats->tcp_resets_out++;
-    tcp_send_control(st, c, TCP_RST | TCP_ACK, c->snd_nxt);
+    tcp_send_control(st, c, TCP_RST | TCP_ACK, c->snd_max);
     conn_free(st, c);
   } else {
     start_closing(st, c);

@@ -290,8 +290,12 @@ void tcp_output(struct stack *st, struct tcp_conn *c) {
       c->flags |= CONN_PROBE;
     }
   }
+  /*
+   * From snd_max, not snd_nxt: a peer that has what we went back over would find it too old and
+   * not look at what it acknowledges; if both had gone back, for ever.
+   */
   if (done && (c->flags & CONN_ACK_NOW) && c->state != TCP_CLOSED && c->state != TCP_SYN_SENT)
-    done = tcp_send_control(st, c, TCP_ACK, c->snd_nxt);
+    done = tcp_send_control(st, c, TCP_ACK, c->snd_max);
   conn_output_done(st, c);
   if (!done)
     conn_wants_output(st, c); /* at the end, behind those that haven't had their turn */

@@ -311,7 +311,7 @@ void tcp_input_states(struct stack *st, struct tcp_conn *c, struct packet *p, st
         seq_gt(seg->seq + seg->len, c->rcv_nxt)) {
       /* Nobody will ever read it: the peer has to know (RFC 2525 section 2.17). */
       st->stats->tcp_resets_out++;
-      tcp_send_control(st, c, TCP_RST | TCP_ACK, c->snd_nxt);
+      tcp_send_control(st, c, TCP_RST | TCP_ACK, c->snd_max);
       conn_fail(st, c, -ECONNRESET);
       goto out;
     }
