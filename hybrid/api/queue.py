@@ -216,11 +216,15 @@ class Queue:
         sga.check_unshared()
         qd = self.qd
         what = f"push on {self}"
-        if to is None:
-            self._handle.check(what, lib.hy_push, qd, sga.hand_over(), ffi.NULL)
-        else:
-            peer = Address.of(to).to_c()
-            self._handle.check(what, lib.hy_pushto, qd, sga.hand_over(), peer, ffi.NULL)
+        c = sga.hand_over()
+        try:
+            if to is None:
+                self._handle.check(what, lib.hy_push, qd, c, ffi.NULL)
+            else:
+                self._handle.check(what, lib.hy_pushto, qd, c, Address.of(to).to_c(), ffi.NULL)
+        except BaseException:
+            self._handle.call(lib.hy_sga_free, c)  # a push that fails takes nothing over
+            raise
 
     # -- the same, waiting -----------------------------------------------------
 
