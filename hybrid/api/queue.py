@@ -226,6 +226,9 @@ class Queue:
         except ShardBusyError:
             self._handle.orphan_sgas.append(c)  # the library never saw it
             raise
+        except BaseException:
+            self._handle.call(lib.hy_sga_free, c)  # a push that fails takes nothing over
+            raise
 
     # -- the same, waiting -----------------------------------------------------
 
