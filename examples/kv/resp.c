@@ -216,18 +216,40 @@ static bool line_number(const uint8_t *line, uint32_t len, int64_t *number) {
   return len >= 1 && len <= RESP_NUMBER_MAX && resp_integer(line + 1, len - 1, number);
 }
 
+/*
+ * The usual header, "*3\r\n" or "$16\r\n" with a plain number that is all in this
+ * piece, read at once. False: nothing is taken, and line_read() must see to it.
+ */
+static inline bool header_fast(const struct resp *p, const uint8_t **at, const uint8_t *end, uint8_t kind,
+                               int64_t *number) {
+  enum { DIGITS_MAX = 6 };
+  const uint8_t *c = *at;
+  if (end - c < DIGITS_MAX + 3 || p->line_len > 0 || p->skip > 0 || *c++ != kind || *c == '0')
+    return false;
+  uint32_t value = 0;
+  const uint8_t *first = c;
+  for (; c < first + DIGITS_MAX && (uint8_t)(*c - '0') <= 9; c++)
+    value = value * 10 + (uint32_t)(*c - '0');
+  if (c == first || *c != '\r')
+    return false;
+  *number = value;
+  *at = c + 2;
+  return true;
+}
+
 /* True when the header was read; an error or the piece's end otherwise. */
 static bool multibulk_read(struct resp *p, const uint8_t **at, const uint8_t *end, enum resp_status *status) {
   const uint8_t *line;
   uint32_t len;
   int64_t count;
   *status = RESP_MORE;
-  if (!line_read(p, at, end, &line, &len)) {
+  bool plain = header_fast(p, at, end, '*', &count);
+  if (!plain && !line_read(p, at, end, &line, &len)) {
     if (p->line_len > RESP_LINE_MAX)
       *status = fail(p, RESP_BIG_MULTIBULK);
     return false;
   }
-  if (!line_number(line, len, &count) || count > RESP_ARGS_MAX) {
+  if ((!plain && !line_number(line, len, &count)) || count > RESP_ARGS_MAX) {
     *status = fail(p, RESP_BAD_MULTIBULK);
     return false;
   }
@@ -241,17 +263,18 @@ static bool bulk_read(struct resp *p, const uint8_t **at, const uint8_t *end, en
   uint32_t len;
   int64_t count;
   *status = RESP_MORE;
-  if (!line_read(p, at, end, &line, &len)) {
+  bool plain = header_fast(p, at, end, '$', &count);
+  if (!plain && !line_read(p, at, end, &line, &len)) {
     if (p->line_len > RESP_LINE_MAX)
       *status = fail(p, RESP_BIG_BULK);
     return false;
   }
-  if (len == 0 || line[0] != '$') {
+  if (!plain && (len == 0 || line[0] != '$')) {
     p->got = len == 0 ? '\r' : line[0];
     *status = fail(p, RESP_NOT_BULK);
     return false;
   }
-  if (!line_number(line, len, &count) || count < 0 || count > RESP_BULK_MAX) {
+  if ((!plain && !line_number(line, len, &count)) || count < 0 || count > RESP_BULK_MAX) {
     *status = fail(p, RESP_BAD_BULK);
     return false;
   }

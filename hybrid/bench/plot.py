@@ -58,9 +58,9 @@ def draw(result: Result, path: Path) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        # The far tail is told by p999 in the table; here it would squeeze what tells the subjects apart.
+        # The far tail is told by the table; here it would squeeze what tells the subjects apart.
         shown = [s.row() for s in curves]
-        axes.set_xlim(min(s.ordered[0] for s in curves) * 0.95, max(r.p999 for r in shown) * 1.05 or None)
+        axes.set_xlim(min(s.ordered[0] for s in curves) * 0.95, max(r.p99 for r in shown) * 1.2 or None)
         axes.set_title(case)
         axes.set_xlabel(f"{curves[0].unit}, logarithmic")
         axes.set_ylabel("fraction of samples")

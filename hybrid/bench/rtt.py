@@ -65,6 +65,7 @@ class Options:
     warmup: int = 200
     lab: str = "bench"
     mode: str = "generic"
+    busy_poll: bool = False
     client_core: int = 0
     server_core: int = 1
 
@@ -103,7 +104,8 @@ class Steered:
     def apply(self, ports: str) -> None:
         """Sends what comes to these TCP ports to AF_XDP."""
         policy = (
-            f"version: 1\ninterfaces:\n- name: {self.side.interface}\n  mode: {self.options.mode}\n  rules:\n"
+            f"version: 1\ninterfaces:\n- name: {self.side.interface}\n  mode: {self.options.mode}\n"
+            f"  busy_poll: {str(self.options.busy_poll).lower()}\n  rules:\n"
             f'  - {{name: bench, to: afxdp, match: {{protocol: tcp, destination_port: "{ports}"}}}}\n'
         )
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -121,8 +123,8 @@ class Steered:
         done = self.side.run([*_HYBRID, *arguments], check=False)
         if done.returncode:
             try:
-                error = json.loads(done.stdout)["error"]
-            except (ValueError, KeyError):
+                error = json.loads(done.stdout.splitlines()[-1])["error"]
+            except (ValueError, LookupError):
                 error = {"message": f"hybrid {arguments[0]} failed in {self.side.namespace}", "remedy": None}
             raise HybridError(error["message"], error["remedy"])
 
@@ -179,7 +181,7 @@ def _hybrid_both(options: Options, stack: ExitStack) -> RttSubject:
 def _raw_afxdp(options: Options, stack: ExitStack) -> RttSubject:
     lab = stack.enter_context(Lab(f"{options.lab}-raw"))
     binary = PROGRAMS / "hybrid-bench-rawxdp"
-    both = ["--mode", options.mode]
+    both = ["--mode", options.mode, *(["--busy-poll"] if options.busy_poll else [])]
     echo = ["--echo", "--ifname", lab.server.interface, "--core", options.server_core]
     ping = ["--ping", "--ifname", lab.client.interface, "--core", options.client_core]
     _start(stack, lab.server, [binary, *echo, *both])

@@ -49,7 +49,9 @@ COMMANDS: dict[str, str] = {
     "run": "hybrid.cli.commands.run",
     "lab": "hybrid.cli.commands.lab",
     "check": "hybrid.cli.commands.check",
+    "doctor": "hybrid.cli.commands.doctor",
     "bench": "hybrid.cli.commands.bench",
+    "demo": "hybrid.cli.commands.demo",
 }
 
 

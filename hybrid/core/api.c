@@ -17,7 +17,7 @@ int hy_clock_set(hy_shard *shard, uint64_t now_ns) {
 }
 
 uint64_t hy_next_deadline(hy_shard *shard) {
-  if (stack_wants_output(&shard->stack) || !readyset_empty(&shard->tokens.ready))
+  if (stack_wants_output(&shard->stack) || shard->tokens.ready_head != TOKEN_NONE)
     return shard->stack.now;
   return stack_next_deadline(&shard->stack);
 }
@@ -296,7 +296,7 @@ static bool hand_out(hy_shard *shard, uint32_t index, hy_event *event) {
   struct queue *q = queue_find(&shard->queues, t->qd);
   if (q) {
     if (!q->ops->deliver(&shard->stack, q, t, event)) {
-      readyset_clear(&tokens->ready, index);
+      token_unready(tokens, t);
       t->state = TOKEN_WAITING;
       token_list_push(tokens, &q->pops, index);
       return false;
@@ -312,11 +312,8 @@ static bool hand_out(hy_shard *shard, uint32_t index, hy_event *event) {
 static int collect(hy_shard *shard, hy_event *events, int max) {
   struct tokens *tokens = &shard->tokens;
   int n = 0;
-  while (n < max && !readyset_empty(&tokens->ready)) {
-    uint32_t index = readyset_next(&tokens->ready, tokens->cursor);
-    tokens->cursor = index + 1 <= tokens->count ? index + 1 : 0;
-    n += hand_out(shard, index, &events[n]);
-  }
+  while (n < max && tokens->ready_head != TOKEN_NONE)
+    n += hand_out(shard, tokens->ready_head, &events[n]);
   return n;
 }
 

@@ -252,7 +252,7 @@ typedef struct hy_event {
 /*
  * Polls until something has completed or timeout_ns have passed (negative: for
  * ever; 0: one pass), then fills up to max events and returns how many: 0 for a
- * time-out. Completions are handed out in round-robin order of tokens, each
+ * time-out. Completions are handed out in the order in which they happened, each
  * once. -EINTR: a signal arrived while asleep.
  */
 HY_API int hy_wait_any(hy_shard *shard, hy_event *events, int max, int64_t timeout_ns);

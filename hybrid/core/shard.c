@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A shard's life, its polling loop and its statistics. */
 #include "core/shard.h"
 
 #include <errno.h>
@@ -59,12 +60,12 @@ static int config_resolve(const hy_config *given, hy_config *out) {
 #undef OR_DEFAULT
   if (out->app_frames_max == 0)
     out->app_frames_max = out->frames / 2;
-  bool ok =
-      out->frames >= 64 && out->frames <= 1u << 22 && (out->frame_size == 2048 || out->frame_size == 4096) &&
-      out->sockets <= QUEUE_MAX && out->connections <= READYSET_BITS_MAX && out->tokens < READYSET_BITS_MAX &&
-      out->rcvbuf_bytes >= 4096 && out->rcvbuf_bytes <= 1u << 30 && out->sndbuf_bytes >= 4096 &&
-      out->sndbuf_bytes <= 1u << 30 && out->app_frames_max <= out->frames && out->clock <= HY_CLOCK_VIRTUAL &&
-      out->hugepages <= HY_HUGEPAGES_MUST && out->port_lo <= out->port_hi;
+  bool ok = out->frames >= 64 && out->frames <= 1u << 22 &&
+            (out->frame_size == 2048 || out->frame_size == 4096) && out->sockets <= QUEUE_MAX &&
+            out->connections <= 1u << 22 && out->tokens <= 1u << 22 && out->rcvbuf_bytes >= 4096 &&
+            out->rcvbuf_bytes <= 1u << 30 && out->sndbuf_bytes >= 4096 && out->sndbuf_bytes <= 1u << 30 &&
+            out->app_frames_max <= out->frames && out->clock <= HY_CLOCK_VIRTUAL &&
+            out->hugepages <= HY_HUGEPAGES_MUST && out->port_lo <= out->port_hi;
   return ok ? 0 : -EINVAL;
 }
 
@@ -238,6 +239,8 @@ int shard_set_stats_page(struct hy_shard *shard, hy_stats_page *page) {
 /* ---- the loop ------------------------------------------------------------------ */
 
 static void flush_link(struct link *l) {
+  if (__builtin_expect(l->tx_head == l->tx_tail, 1))
+    return;
   while (l->tx_head != l->tx_tail) {
     uint32_t at = l->tx_head & (LINK_TX_FRAMES - 1);
     uint32_t run = l->tx_tail - l->tx_head;
@@ -280,7 +283,7 @@ unsigned shard_poll(struct hy_shard *shard) {
     received += n;
   }
   stack_tick(st, st->now);
-  if (readyset_empty(&shard->tokens.ready))
+  if (shard->tokens.ready_head == TOKEN_NONE)
     output(shard);
   if (received > 0)
     shard->idle_since = st->now;
@@ -334,6 +337,7 @@ void shard_collect_device_stats(struct hy_shard *shard) {
     sum.tx_full += one.tx_full;
     sum.tx_invalid += one.tx_invalid;
     sum.kicks += one.kicks;
+    sum.tx_errors += one.tx_errors;
   }
   s->device_rx_frames = sum.rx_frames;
   s->device_rx_bytes = sum.rx_bytes;
@@ -344,6 +348,7 @@ void shard_collect_device_stats(struct hy_shard *shard) {
   s->device_tx_full = sum.tx_full;
   s->device_tx_invalid = sum.tx_invalid;
   s->device_kicks = sum.kicks;
+  s->device_tx_errors = sum.tx_errors;
   shard->stats_at = shard->stack.now;
 }
 

@@ -11,7 +11,7 @@
 
 /* clang-format off */
 #define STATS(X) \
-  /* devices; the first nine are struct hy_device_stats, summed */ \
+  /* devices; the first ten are struct hy_device_stats, summed */ \
   X(device_rx_frames, "frames received from devices") \
   X(device_rx_bytes, "bytes of those frames") \
   X(device_tx_frames, "frames given to devices") \
@@ -21,6 +21,7 @@
   X(device_tx_full, "transmit bursts cut short by a full ring") \
   X(device_tx_invalid, "transmit descriptors the kernel refused") \
   X(device_kicks, "system calls made to start a device") \
+  X(device_tx_errors, "of these, refused for good: the interface is down or gone") \
   /* the loop */ \
   X(polls, "passes of the polling loop") \
   X(sleeps, "times the loop slept for want of work") \

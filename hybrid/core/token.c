@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The token table, and taking a token out of the middle of a list. */
 #include "core/token.h"
 
 #include <errno.h>
@@ -9,11 +10,6 @@ int tokens_init(struct tokens *t, uint32_t count) {
   t->slots = aligned_alloc(64, (size_t)(count + 1) * sizeof(struct token));
   if (!t->slots)
     return -ENOMEM;
-  int rc = readyset_init(&t->ready, count + 1);
-  if (rc < 0) {
-    free(t->slots);
-    return rc;
-  }
   for (uint32_t i = 0; i <= count; i++)
     t->slots[i] = (struct token){.generation = 1, .next = i < count ? i + 1 : TOKEN_NONE};
   t->free_head = 1;
@@ -21,7 +17,6 @@ int tokens_init(struct tokens *t, uint32_t count) {
 }
 
 void tokens_fini(struct tokens *t) {
-  readyset_fini(&t->ready);
   free(t->slots);
   *t = (struct tokens){0};
 }

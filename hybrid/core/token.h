@@ -3,9 +3,10 @@
  * Queue tokens: one per outstanding operation.
  *
  * A token is an index with a generation, so that a stale one is recognised. The
- * slot is chained into the queue that the operation waits on (`next`); completing
- * it fills in the result and sets a bit in the ready set, from which wait takes
- * it. Nothing is allocated and a blocked token costs nothing.
+ * slot is chained into the queue that the operation waits on; completing it fills
+ * in the result and moves it to the ready list, from whose other end wait takes
+ * it: first completed, first handed out. Nothing is allocated, a blocked token
+ * costs nothing, and none of this depends on how many there are.
  *
  *     free --token_take--> waiting --token_complete--> ready --token_release--> free
  */
@@ -13,10 +14,10 @@
 #define HYBRID_CORE_TOKEN_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/hybrid.h"
-#include "core/readyset.h"
 
 #define TOKEN_NONE 0u /* slot 0 is never handed out */
 
@@ -25,7 +26,8 @@ enum token_state { TOKEN_FREE = 0, TOKEN_WAITING, TOKEN_READY };
 struct token {
   void *user; /* of the queue, when the operation completed */
   uint32_t generation;
-  uint32_t next;  /* in the queue's list of waiting operations, or the free list */
+  uint32_t next;  /* in its queue's list, the ready list or the free list */
+  uint32_t prev;  /* in the ready list */
   uint32_t queue; /* index of the queue */
   int32_t status;
   hy_qd qd;
@@ -33,16 +35,15 @@ struct token {
   hy_addr addr;
   uint8_t op;    /* enum hy_op */
   uint8_t state; /* enum token_state */
-  uint8_t reserved[10];
+  uint8_t reserved[6];
 };
 static_assert(sizeof(struct token) == 64, "one cache line per token");
 
 struct tokens {
   struct token *slots;
-  struct readyset ready;
   uint32_t count;
   uint32_t free_head;
-  uint32_t cursor; /* where the next wait starts to look: round robin */
+  uint32_t ready_head, ready_tail; /* oldest first */
 };
 
 int tokens_init(struct tokens *t, uint32_t count);
@@ -86,15 +87,32 @@ static inline void token_complete(struct tokens *t, uint32_t index, int status, 
   slot->state = TOKEN_READY;
   slot->status = status;
   slot->user = user;
-  readyset_set(&t->ready, index);
+  slot->next = TOKEN_NONE;
+  slot->prev = t->ready_tail;
+  if (t->ready_tail == TOKEN_NONE)
+    t->ready_head = index;
+  else
+    t->slots[t->ready_tail].next = index;
+  t->ready_tail = index;
 }
 
-/* Ready again to waiting: a pop whose data has been taken by an earlier one. */
+/* Takes a token off the ready list; its state is the caller's to set. */
+static inline void token_unready(struct tokens *t, struct token *slot) {
+  if (slot->prev == TOKEN_NONE)
+    t->ready_head = slot->next;
+  else
+    t->slots[slot->prev].next = slot->next;
+  if (slot->next == TOKEN_NONE)
+    t->ready_tail = slot->prev;
+  else
+    t->slots[slot->next].prev = slot->prev;
+}
+
 static inline void token_release(struct tokens *t, uint32_t index) {
   struct token *slot = &t->slots[index];
   assert(slot->state != TOKEN_FREE);
   if (slot->state == TOKEN_READY)
-    readyset_clear(&t->ready, index);
+    token_unready(t, slot);
   slot->state = TOKEN_FREE;
   slot->generation++;
   slot->next = t->free_head;

@@ -7,12 +7,11 @@ import pwd
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 from hybrid.errors import HybridError, UnsupportedError
@@ -21,16 +20,16 @@ from hybrid.lab import Side
 __all__ = [
     "Benchmark",
     "Measured",
+    "end",
     "medians",
     "parse_csv",
-    "peer_server",
     "pinned",
     "require",
+    "start_peer",
     "wait_for_pong",
 ]
 
 _PROGRAMS = {"redis-cli": "redis-tools", "redis-benchmark": "redis-tools", "redis-server": "redis-server"}
-_COMMAND_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,27 +153,34 @@ def wait_for_pong(
         time.sleep(0.05)
 
 
-@contextmanager
-def peer_server(server: Side, cpu: int, host: str, port: int) -> Iterator[subprocess.Popen[Any]]:
-    """Debian's redis-server over the kernel, holding nothing on disk, as an unprivileged user."""
+def start_peer(stack: ExitStack, server: Side, cpu: int, host: str, port: int) -> subprocess.Popen[Any]:
+    """Debian's redis-server over the kernel, holding nothing on disk, as an unprivileged user.
+
+    It ends with the stack.
+    """
     user = next(name for name in ("redis", "nobody") if _exists(name))
-    with TemporaryDirectory(prefix="hybrid-demo-") as folder:
-        shutil.chown(folder, user)
-        command = ["redis-server", "--bind", host, "--port", str(port), "--protected-mode", "no"]
-        command += ["--save", "", "--appendonly", "no", "--daemonize", "no"]
-        command += ["--dir", folder, "--logfile", str(Path(folder) / "log")]
-        process = server.popen(
-            pinned(cpu, command), user=user, group=pwd.getpwnam(user).pw_gid, extra_groups=[], cwd=folder
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(_COMMAND_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    folder = mkdtemp(prefix="hybrid-demo-")
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    shutil.chown(folder, user)
+    command = ["redis-server", "--bind", host, "--port", str(port), "--protected-mode", "no"]
+    command += ["--save", "", "--appendonly", "no", "--daemonize", "no"]
+    command += ["--dir", folder, "--logfile", f"{folder}/log"]
+    # Nobody who reads what the demo prints should have to wait for a server that outlived it.
+    silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    who = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+    process = server.popen(pinned(cpu, command), cwd=folder, **silent, **who)
+    stack.callback(end, process)
+    return process
+
+
+def end(process: subprocess.Popen[Any], patience_s: float = 15.0) -> None:
+    """SIGTERM, and SIGKILL where that does not help. Fine where it has ended already."""
+    process.terminate()
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _exists(user: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
-from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
+from pyroute2.ethtool.ioctl import IoctlEthtool, NoSuchDevice, NotSupportedError
 from pyroute2.netlink.exceptions import NetlinkError
 
 from hybrid.errors import HybridError, from_errno
@@ -61,7 +61,7 @@ class End:
     xdp: bool  # a program is attached
 
 
-def make_pair(near: str, far: str, far_namespace: Path, queues: int, alias: str) -> None:
+def make_pair(near: str, far: str, far_namespace: str | Path, queues: int, alias: str) -> None:
     """A veth pair with one end here and the other born inside ``far_namespace``."""
     fd = os.open(far_namespace, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -140,9 +140,15 @@ def wait_until_running(name: str, patience_s: float = 5.0) -> None:
 def inspect(name: str) -> End | None:
     """The end as it is; None if there is no such interface here."""
     try:
-        index = _index(name)
-    except OSError:
+        return _inspect(name, _index(name))
+    except (OSError, NetlinkError, NoSuchDevice) as error:
+        # Its namespace may be on its way out: the pair then goes at any moment.
+        if _errno(error) != errno.ENODEV:
+            raise from_errno(_errno(error), f"look at {name}") from None
         return None
+
+
+def _inspect(name: str, index: int) -> End:
     with IPRoute() as ip:
         (link,) = ip.get_links(index)
         addresses = tuple(
@@ -166,15 +172,18 @@ def inspect(name: str) -> End | None:
 def delete(name: str) -> None:
     """Removes the pair; its other end goes with it. Fine where there is none."""
     try:
-        index = _index(name)
-    except OSError:
-        return
-    with IPRoute() as ip:
-        _netlink(f"remove {name}", lambda: ip.link("del", index=index))
+        with IPRoute() as ip:
+            ip.link("del", index=_index(name))
+    except (OSError, NetlinkError) as error:
+        if _errno(error) != errno.ENODEV:
+            raise from_errno(_errno(error), f"remove {name}") from None
 
 
 def _index(name: str) -> int:
-    return socket.if_nametoindex(name)
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:  # it comes without a number
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from None
 
 
 def _offloads_on(name: str) -> tuple[str, ...]:
@@ -196,8 +205,15 @@ def _turn_off(name: str, offloads: tuple[str, ...]) -> None:
             raise from_errno(number, f"turn off {', '.join(offloads)} of {name}") from None
 
 
+def _errno(error: Exception) -> int:
+    """Of an error of whichever of the three ways to ask the kernel."""
+    if isinstance(error, NetlinkError):
+        return int(error.code)
+    return errno.ENODEV if isinstance(error, NoSuchDevice) else getattr(error, "errno", None) or errno.EIO
+
+
 def _netlink(operation: str, call: Callable[[], object]) -> None:
     try:
         call()
-    except NetlinkError as error:
-        raise from_errno(error.code, operation) from None
+    except (OSError, NetlinkError) as error:
+        raise from_errno(_errno(error), operation) from None

@@ -34,6 +34,7 @@ __all__ = [
     "path_of",
     "processes_in",
     "remove",
+    "run_apart",
     "run_in",
 ]
 
@@ -119,6 +120,18 @@ def run_in(name: str, function: Callable[[], T]) -> T:
         return function()
 
     return _in_thread(inside, f"netns {name}")
+
+
+def run_apart(function: Callable[[], T]) -> T:
+    """As ``run_in``, in a new namespace without a name, which ends with the call."""
+
+    def inside() -> T:
+        failed = _call("unshare", _CLONE_NEWNET)
+        if failed:
+            raise from_errno(failed, "make a network namespace")
+        return function()
+
+    return _in_thread(inside, "netns apart")
 
 
 def _in_thread(function: Callable[[], T], name: str) -> T:

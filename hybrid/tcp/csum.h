@@ -37,33 +37,24 @@ static inline uint64_t csum_add32(uint64_t sum, const uint8_t *p) {
 
 /* Adds len bytes to a sum. */
 static inline uint64_t csum_add(uint64_t sum, const uint8_t *p, size_t len) {
-  for (; len >= 32; p += 32, len -= 32)
+  size_t left = len;
+  for (; left >= 32; p += 32, left -= 32)
     sum = csum_add32(sum, p);
-  for (; len >= 8; p += 8, len -= 8) {
-    uint64_t w;
+  uint64_t w;
+  for (; left >= 8; p += 8, left -= 8) {
     memcpy(&w, p, 8);
     sum = csum_carry(sum, w);
   }
-  if (len > 0) { /* the bytes that are left, behind them zeroes */
-    uint64_t w = 0;
-    if (len & 4) {
-      uint32_t four;
-      memcpy(&four, p, 4);
-      w = four;
-      p += 4;
-    }
-    uint64_t rest = 0;
-    if (len & 2) {
-      uint16_t two;
-      memcpy(&two, p, 2);
-      rest = two;
-      p += 2;
-    }
-    if (len & 1)
-      rest |= (uint64_t)*p << (len & 2 ? 16 : 0);
-    sum = csum_carry(sum, w + (rest << (len & 4 ? 32 : 0)));
+  if (left == 0)
+    return sum;
+  if (__builtin_expect(len >= 8, 1)) { /* the last eight bytes, less those that have been added */
+    memcpy(&w, p + left - 8, 8);
+    w >>= 8 * (8 - left);
+  } else {
+    w = 0;
+    memcpy(&w, p, left);
   }
-  return sum;
+  return csum_carry(sum, w);
 }
 
 /* The 20 bytes of an IPv4 header without options. */

@@ -228,7 +228,7 @@ static int op_pop(void *t, struct queue *q, uint32_t token) {
   struct stack *st = t;
   if (q->kind == QUEUE_CONN) {
     struct tcp_conn *c = conn_at(st, q->object);
-    if (c->state == TCP_SYN_SENT || (c->state == TCP_SYN_RCVD && !(c->flags & CONN_PASSIVE)))
+    if (c->state == TCP_SYN_SENT || c->state == TCP_SYN_RCVD)
       return -ENOTCONN;
     token_list_push(st->tokens, &q->pops, token);
     conn_wake_reader(st, c);
@@ -277,6 +277,7 @@ static void start_closing(struct stack *st, struct tcp_conn *c) {
     return;
   c->flags |= CONN_SHUT;
   c->state = c->state == TCP_CLOSE_WAIT ? TCP_LAST_ACK : TCP_FIN_WAIT_1;
+  conn_predict(c);
   conn_wants_output(st, c);
 }
 
@@ -319,7 +320,7 @@ static void close_conn(struct stack *st, struct queue *q, bool hard) {
     return; /* the timer frees it */
   } else if (hard || unread || c->state == TCP_SYN_RCVD) {
     st->stats->tcp_resets_out++;
-    tcp_send_control(st, c, TCP_RST | TCP_ACK, c->snd_nxt);
+    tcp_send_control(st, c, TCP_RST | TCP_ACK, c->snd_max);
     conn_free(st, c);
   } else {
     start_closing(st, c);
@@ -391,7 +392,6 @@ static bool deliver_accept(struct stack *st, struct queue *q, hy_event *event) {
   struct tcp_conn *c = conn_at(st, taken);
   struct queue *fresh = &st->queues->slots[index];
   c->queue = index;
-  c->flags &= (uint16_t)~CONN_PASSIVE;
   fresh->object = taken;
   fresh->bound = 1;
   addr_from_ip(&fresh->local, c->key.local, c->key.local_port, c->flags & CONN_IP4);

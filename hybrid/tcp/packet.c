@@ -34,7 +34,7 @@ static bool parse_ip4(struct stack *st, const uint8_t *p, uint32_t len, struct p
     s->drop_fragment++;
     return false;
   }
-  for (uint32_t i = IP4_LEN; i < header && p[i] != 0;) {
+  for (uint32_t i = IP4_LEN; __builtin_expect(i < header, 0) && p[i] != 0;) {
     if (p[i] == 131 || p[i] == 137) { /* source routes, RFC 7126 sections 4.3 and 4.4 */
       s->drop_ip_option++;
       return false;

@@ -100,7 +100,8 @@ void path_send(struct stack *st, const struct path *path, const uint8_t src[16],
   store16(p, type);
   p -= vlan_len;
   if (vlan_len > 0)
-    memcpy(p, vlan, vlan_len);
+    if (vlan_len > 0)
+      memcpy(p, vlan, vlan_len);
   p -= 12;
   memcpy(p, path->mac, 6);
   memcpy(p + 6, l->mac, 6);

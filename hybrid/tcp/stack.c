@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The stack's entry points: a burst in, time, output; links and the host table. */
 #include "tcp/stack.h"
 
 #include <errno.h>
@@ -150,19 +151,15 @@ void stack_tick(struct stack *st, uint64_t now) {
     neigh_retry(st);
 }
 
-static void output_range(struct stack *st, uint32_t from, uint32_t to) {
-  for (uint32_t i = readyset_at_or_after(&st->out, from); i < to; i = readyset_at_or_after(&st->out, i + 1))
-    tcp_output(st, conn_at(st, i));
-}
-
-/* One round over those that want to send. Who couldn't (no room, no frame) is the first of the next round. */
+/* One round. Who couldn't send (no room, no frame) has gone to the end of the list and waits for the next. */
 void stack_output(struct stack *st) {
-  if (!stack_wants_output(st))
-    return;
-  output_range(st, st->out_cursor, st->nconns);
-  output_range(st, 0, st->out_cursor);
-  uint32_t left = readyset_next(&st->out, st->out_cursor);
-  st->out_cursor = left == UINT32_MAX ? 0 : left;
+  uint32_t last = st->out_tail;
+  while (st->out_head != CONN_NONE) {
+    uint32_t index = st->out_head;
+    tcp_output(st, conn_at(st, index));
+    if (index == last)
+      break;
+  }
 }
 
 uint64_t stack_next_deadline(struct stack *st) {

@@ -14,7 +14,7 @@
  *        |                          |                        |
  *   tcp_input, udp_input            +-----------+------------+
  *        |                                      |
- *        +------> connection, `out` set ------> stack_output: tcp_output
+ *        +------> connection, `out` list -----> stack_output: tcp_output
  *                                               |
  *                                          link.tx: frames for the device
  */
@@ -25,7 +25,6 @@
 #include "core/device.h"
 #include "core/host.h"
 #include "core/queue.h"
-#include "core/readyset.h"
 #include "core/rng.h"
 #include "core/stats.h"
 #include "core/transport.h"
@@ -94,9 +93,8 @@ struct stack {
   struct flow_table flows;
   struct tcp_conn *conns;
   uint32_t nconns, conn_free, conns_used;
-  struct readyset out; /* connections that want tcp_output */
-  uint32_t out_cursor;
-  struct wheel wheel; /* one timer per connection */
+  uint32_t out_head, out_tail; /* connections that want tcp_output, in the order they came to want it */
+  struct wheel wheel;          /* one timer per connection */
   struct tx_node *tx_nodes;
   uint32_t tx_node_free;
   struct ooo_range *ranges;
@@ -152,7 +150,7 @@ void stack_tick(struct stack *st, uint64_t now);
 /* Builds frames for all that wants to be sent, as far as the links' queues have room. */
 void stack_output(struct stack *st);
 static inline bool stack_wants_output(const struct stack *st) {
-  return !readyset_empty(&st->out);
+  return st->out_head != UINT32_MAX;
 }
 /* When stack_tick wants to be called although nothing happens. */
 uint64_t stack_next_deadline(struct stack *st);

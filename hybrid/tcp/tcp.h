@@ -81,7 +81,7 @@ enum tcp_conn_flags {
   CONN_SHUT = 1 << 6,       /* FIN queued behind what is written */
   CONN_RCV_FIN = 1 << 7,    /* the peer's FIN is in rcv_nxt */
   CONN_RECOVERY = 1 << 8,   /* NewReno (RFC 6582): until snd_una passes `recover` */
-  CONN_PASSIVE = 1 << 9,    /* opened by a peer; belongs to a listener until accepted */
+  CONN_OUT = 1 << 9,        /* in the list of those that want output */
   CONN_IN_ACCEPT = 1 << 10, /* in its listener's accept queue */
   CONN_HALF_OPEN = 1 << 11, /* in its listener's half-open queue */
   CONN_RTT = 1 << 12,       /* a segment is being timed (rtt_seq, rtt_at) */
@@ -116,7 +116,9 @@ struct tcp_conn {
   uint32_t rcv_adv;   /* right edge of the window last advertised */
   uint32_t rcv_acked; /* acknowledgement number last sent */
   uint32_t ts_recent;
-  uint32_t rxq_head, rxq_tail;
+  uint32_t rxq_head;
+  uint16_t predicted; /* header bytes 12 and 13 of the next segment, but for PSH; 0: none is predicted */
+  uint16_t reserved;
   uint8_t state; /* enum tcp_state */
   uint8_t snd_wscale;
   uint8_t rcv_wscale;
@@ -124,9 +126,9 @@ struct tcp_conn {
   /* -- line 1: sending, and the reader -- */
   uint32_t snd_una, snd_nxt, snd_max;
   uint32_t snd_wnd; /* bytes */
-  uint32_t snd_wl1;
   uint32_t write_seq;
   uint32_t tx_head, tx_next, tx_tail;
+  uint32_t rxq_tail;
   uint32_t rxq_bytes;
   uint32_t queue; /* QUEUE_NONE: orphaned, or not accepted yet */
   uint32_t cwnd;
@@ -145,11 +147,13 @@ struct tcp_conn {
   uint32_t rto_us;
   uint32_t ssthresh;
   uint32_t recover;
+  uint32_t snd_wl1;
   uint32_t snd_wnd_max;
   uint32_t iss;
   uint32_t ts_offset;
   uint32_t hash;
-  uint32_t listener;   /* index, while CONN_PASSIVE and not accepted */
+  uint32_t out_next, out_prev;
+  uint32_t listener;   /* index, until accepted */
   uint32_t next, prev; /* free list, accept or half-open queue, TIME_WAIT list */
   uint32_t connect_token;
   int32_t error; /* negative errno that the reader is told after the data; 0: none */
@@ -197,8 +201,35 @@ static inline struct tcp_conn *conn_at(const struct stack *st, uint32_t index) {
 static inline uint32_t conn_index(const struct stack *st, const struct tcp_conn *c) {
   return (uint32_t)(c - st->conns);
 }
-static inline void conn_wants_output(struct stack *st, const struct tcp_conn *c) {
-  readyset_set(&st->out, conn_index(st, c));
+/* Opened by a peer and not accepted yet: its data has a reader to come. */
+static inline bool conn_unaccepted(const struct tcp_conn *c) {
+  return c->flags & (CONN_HALF_OPEN | CONN_IN_ACCEPT);
+}
+static inline void conn_wants_output(struct stack *st, struct tcp_conn *c) {
+  if (c->flags & CONN_OUT)
+    return;
+  uint32_t index = conn_index(st, c);
+  c->flags |= CONN_OUT;
+  c->out_next = CONN_NONE;
+  c->out_prev = st->out_tail;
+  if (st->out_tail == CONN_NONE)
+    st->out_head = index;
+  else
+    conn_at(st, st->out_tail)->out_next = index;
+  st->out_tail = index;
+}
+static inline void conn_output_done(struct stack *st, struct tcp_conn *c) {
+  if (!(c->flags & CONN_OUT))
+    return;
+  c->flags &= (uint16_t)~CONN_OUT;
+  if (c->out_prev == CONN_NONE)
+    st->out_head = c->out_next;
+  else
+    conn_at(st, c->out_prev)->out_next = c->out_next;
+  if (c->out_next == CONN_NONE)
+    st->out_tail = c->out_prev;
+  else
+    conn_at(st, c->out_next)->out_prev = c->out_prev;
 }
 static inline void conn_ack_now(struct stack *st, struct tcp_conn *c) {
   c->flags |= CONN_ACK_NOW;
@@ -249,6 +280,8 @@ uint32_t listener_take_accepted(struct stack *st, uint32_t index);
 bool port_taken(const struct stack *st, const hy_addr *local);
 
 /* tcp_input.c */
+/* To be called when anything changes that header prediction rests on. */
+void conn_predict(struct tcp_conn *c);
 void tcp_delay_ack(struct stack *st, struct tcp_conn *c);
 
 /* tcp_states.c: takes over the packet's frame */
@@ -262,8 +295,11 @@ bool reass_out_of_order(struct stack *st, struct tcp_conn *c, uint32_t frame, ui
                         uint32_t len);
 void reass_drop(struct stack *st, struct tcp_conn *c);
 
-/* tcp_ack.c. False: the segment acknowledges what was never sent. */
-bool tcp_ack(struct stack *st, struct tcp_conn *c, const struct segment *seg);
+/*
+ * tcp_ack.c. wnd: as in the header; pure: no data, SYN or FIN, so that it may count as a duplicate.
+ * False: the segment acknowledges what was never sent, or what is long past.
+ */
+bool tcp_ack(struct stack *st, struct tcp_conn *c, uint32_t seq, uint32_t ack, uint32_t wnd, bool pure);
 
 /* tcp_cc.c */
 void cc_init(struct tcp_conn *c);

@@ -98,24 +98,21 @@ static void new_data_acked(struct stack *st, struct tcp_conn *c, uint32_t ack) {
   conn_wake_drains(st, c);
 }
 
-bool tcp_ack(struct stack *st, struct tcp_conn *c, const struct segment *seg) {
-  uint32_t ack = seg->ack;
+bool tcp_ack(struct stack *st, struct tcp_conn *c, uint32_t seq, uint32_t ack, uint32_t wnd, bool pure) {
   if (seq_gt(ack, c->snd_max))
     return false;
   /* RFC 5961 section 5.2: too old to be true is an attack. */
   if (seq_lt(ack, c->snd_una) && c->snd_una - ack > c->snd_wnd_max + c->mss)
     return false;
-  uint32_t wnd = seg->wnd << c->snd_wscale;
+  wnd <<= c->snd_wscale;
   bool advanced = seq_gt(ack, c->snd_una);
   if (advanced)
     new_data_acked(st, c, ack);
-  else if (ack == c->snd_una && seg->len == 0 && wnd == c->snd_wnd && c->snd_max != c->snd_una &&
-           !(seg->flags & (TCP_SYN | TCP_FIN)))
+  else if (ack == c->snd_una && pure && wnd == c->snd_wnd && c->snd_max != c->snd_una)
     duplicate_ack(st, c);
-  if (advanced || seq_gt(seg->seq, c->snd_wl1) ||
-      (seg->seq == c->snd_wl1 && (wnd > c->snd_wnd || wnd == 0))) {
+  if (advanced || seq_gt(seq, c->snd_wl1) || (seq == c->snd_wl1 && (wnd > c->snd_wnd || wnd == 0))) {
     if (seq_geq(ack, c->snd_una)) {
-      c->snd_wl1 = seg->seq;
+      c->snd_wl1 = seq;
       c->snd_wnd = wnd;
       if (wnd > c->snd_wnd_max)
         c->snd_wnd_max = wnd;

@@ -38,9 +38,8 @@ int tcp_init(struct stack *st, const hy_config *limits) {
   st->time_wait_head = st->time_wait_tail = CONN_NONE;
   while (st->rcv_wscale < 14 && (65535u << st->rcv_wscale) < st->rcvbuf_bytes)
     st->rcv_wscale++;
-  int rc = readyset_init(&st->out, st->nconns);
-  if (rc == 0)
-    rc = wheel_init(&st->wheel, st->nconns, st->now);
+  st->out_head = st->out_tail = CONN_NONE;
+  int rc = wheel_init(&st->wheel, st->nconns, st->now);
   if (rc == 0)
     rc = flow_table_init(&st->flows, st->nconns, secret);
   return rc;
@@ -55,7 +54,6 @@ void tcp_fini(struct stack *st) {
   }
   flow_table_fini(&st->flows);
   wheel_fini(&st->wheel);
-  readyset_fini(&st->out);
   free(st->conns);
   free(st->tx_nodes);
   free(st->ranges);
@@ -251,8 +249,9 @@ static void leave_tables(struct stack *st, struct tcp_conn *c) {
   if (c->state == TCP_TIME_WAIT)
     time_wait_remove(st, c);
   wheel_cancel(&st->wheel, index);
-  readyset_clear(&st->out, index);
+  conn_output_done(st, c);
   c->rto_at = c->delack_at = c->close_at = 0;
+  c->predicted = 0;
 }
 
 void conn_free(struct stack *st, struct tcp_conn *c) {

@@ -2,8 +2,10 @@
 /*
  * Segments: found their connection, and the common case done at once. Header
  * prediction (after Van Jacobson) asks by a few compares whether a segment is what
- * an established connection expects next: no flags but ACK and PSH, the timestamp
- * option in its usual place and no other, the sequence number next in line.
+ * a connection in its steady state expects next: no flags but ACK and PSH, the
+ * timestamp option in its usual place and no other, the sequence number next in
+ * line. What makes a connection steady is folded into one value (`predicted`)
+ * whenever it changes, so that a segment costs one compare for all of it.
  */
 #include <errno.h>
 
@@ -18,38 +20,25 @@ void tcp_delay_ack(struct stack *st, struct tcp_conn *c) {
   conn_arm(st, c);
 }
 
-/* Options exactly as agreed, with nothing unusual: fills in the timestamps. */
-static bool usual_options(const struct tcp_conn *c, struct segment *seg, uint32_t header_len) {
-  if (!(c->flags & CONN_TS))
-    return header_len == TCP_LEN;
-  if (header_len != TCP_LEN + TCP_TS_LEN || load32(seg->header + TCP_LEN) != TCP_TS_WORD)
-    return false;
-  seg->tsval = load32(seg->header + TCP_LEN + 4);
-  return (int32_t)(seg->tsval - c->ts_recent) >= 0;
+void conn_predict(struct tcp_conn *c) {
+  bool steady = c->state == TCP_ESTABLISHED && c->ooo == RANGE_NONE && !c->fin_seen &&
+                (c->queue != QUEUE_NONE || conn_unaccepted(c));
+  uint32_t words = (c->flags & CONN_TS ? TCP_LEN + TCP_TS_LEN : TCP_LEN) / 4u;
+  c->predicted = steady ? (uint16_t)(words << 12 | TCP_ACK) : 0;
 }
 
-static bool predicted(const struct tcp_conn *c, const struct segment *seg) {
-  return c->state == TCP_ESTABLISHED && seg->seq == c->rcv_nxt &&
-         (seg->flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_URG | TCP_ACK)) == TCP_ACK &&
-         c->ooo == RANGE_NONE && !c->fin_seen && seg->len <= c->rcv_adv - c->rcv_nxt &&
-         seq_geq(seg->ack, c->snd_una) && seq_leq(seg->ack, c->snd_max) &&
-         (c->queue != QUEUE_NONE || (c->flags & CONN_PASSIVE));
-}
-
-static void fast_path(struct stack *st, struct tcp_conn *c, const struct packet *p,
-                      const struct segment *seg) {
+/* The next segment in line, of a connection in its steady state. Takes over the frame. */
+static void fast_path(struct stack *st, struct tcp_conn *c, uint32_t frame, const uint8_t *h, uint32_t seq,
+                      uint32_t ack, uint8_t *payload, uint32_t len) {
+  uint32_t wnd = load16(h + 14);
   st->stats->tcp_in_fast++;
-  if ((c->flags & CONN_TS) && seq_leq(seg->seq, c->rcv_acked)) {
-    c->ts_recent = seg->tsval;
-    c->ts_recent_at = st->now;
-  }
-  if (seg->ack != c->snd_una || seg->len == 0 || seg->wnd << c->snd_wscale != c->snd_wnd)
-    tcp_ack(st, c, seg);
-  if (seg->len == 0) {
-    frame_unref(st->arena, p->frame);
+  if (ack != c->snd_una || len == 0 || wnd << c->snd_wscale != c->snd_wnd)
+    tcp_ack(st, c, seq, ack, wnd, len == 0);
+  if (len == 0) {
+    frame_unref(st->arena, frame);
     return;
   }
-  if (reass_in_order(st, c, p->frame, seg->payload, seg->len))
+  if (reass_in_order(st, c, frame, payload, len))
     conn_wake_reader(st, c);
   if (c->quickacks > 0) {
     c->quickacks--;
@@ -61,44 +50,70 @@ static void fast_path(struct stack *st, struct tcp_conn *c, const struct packet 
   }
 }
 
+/* Timestamps in the usual layout (the length is part of the prediction), and not old; takes note of them. */
+static bool usual_timestamps(struct stack *st, struct tcp_conn *c, const uint8_t *h, uint32_t seq) {
+  uint32_t tsval = load32(h + TCP_LEN + 4);
+  if (load32(h + TCP_LEN) != TCP_TS_WORD || (int32_t)(tsval - c->ts_recent) < 0)
+    return false;
+  if (seq_leq(seq, c->rcv_acked)) {
+    c->ts_recent = tsval;
+    c->ts_recent_at = st->now;
+  }
+  return true;
+}
+
+static bool checksum_good(const struct stack *st, const struct packet *p, const uint8_t *h) {
+  if (frame_meta(st->arena, p->frame)->flags & FRAME_CSUM_GOOD)
+    return true;
+  const uint8_t *l3 = frame_base(st->arena, p->frame) + p->l3_off;
+  uint64_t pseudo = l3[0] >> 4 == 4 ? csum_pseudo4(l3 + 12, PROTO_TCP, p->l4_len)
+                                    : csum_pseudo6(l3 + 8, PROTO_TCP, p->l4_len);
+  return csum_fold(csum_add(pseudo, h, p->l4_len)) == 0;
+}
+
+static struct tcp_conn *conn_find(const struct stack *st, const struct packet *p) {
+  const struct flow_table *t = &st->flows;
+  for (uint32_t i = p->hash & t->mask; t->entries[i].conn != FLOW_NONE; i = (i + 1) & t->mask) {
+    struct tcp_conn *c = conn_at(st, t->entries[i].conn);
+    if (t->entries[i].hash == p->hash && flow_key_equal(&c->key, &p->key))
+      return c;
+  }
+  return NULL;
+}
+
 void tcp_input(struct stack *st, struct packet *p) {
-  const uint8_t *base = frame_base(st->arena, p->frame);
   uint8_t *h = frame_base(st->arena, p->frame) + p->l4_off;
-  uint32_t header_len = (h[12] >> 4) * 4u;
+  uint32_t word = load16(h + 12); /* data offset, reserved bits, flags */
+  uint32_t header_len = (word >> 12) * 4;
   st->stats->tcp_in++;
   if (header_len < TCP_LEN || header_len > p->l4_len) {
     st->stats->drop_tcp_header++;
     goto drop;
   }
-  if (!(frame_meta(st->arena, p->frame)->flags & FRAME_CSUM_GOOD)) {
-    const uint8_t *l3 = base + p->l3_off;
-    uint64_t pseudo = l3[0] >> 4 == 4 ? csum_pseudo4(l3 + 12, PROTO_TCP, p->l4_len)
-                                      : csum_pseudo6(l3 + 8, PROTO_TCP, p->l4_len);
-    if (csum_fold(csum_add(pseudo, h, p->l4_len)) != 0) {
-      st->stats->drop_checksum++;
-      goto drop;
-    }
+  if (!checksum_good(st, p, h)) {
+    st->stats->drop_checksum++;
+    goto drop;
+  }
+  uint32_t seq = load32(h + 4), ack = load32(h + 8), len = p->l4_len - header_len;
+  struct tcp_conn *c = conn_find(st, p);
+  if (__builtin_expect(c && (word & ~(uint32_t)TCP_PSH) == c->predicted && seq == c->rcv_nxt &&
+                           len <= c->rcv_adv - c->rcv_nxt && ack - c->snd_una <= c->snd_max - c->snd_una &&
+                           (!(c->flags & CONN_TS) || usual_timestamps(st, c, h, seq)),
+                       1)) {
+    fast_path(st, c, p->frame, h, seq, ack, h + header_len, len);
+    return;
   }
   struct segment seg = {
-      .seq = load32(h + 4),
-      .ack = load32(h + 8),
+      .seq = seq,
+      .ack = ack,
       .wnd = load16(h + 14),
-      .len = p->l4_len - header_len,
+      .len = len,
       .payload = h + header_len,
       .header = h,
-      .flags = h[13],
+      .flags = (uint8_t)word,
   };
-  for (uint32_t i = p->hash & st->flows.mask; st->flows.entries[i].conn != FLOW_NONE;
-       i = (i + 1) & st->flows.mask) {
-    if (st->flows.entries[i].hash != p->hash)
-      continue;
-    struct tcp_conn *c = conn_at(st, st->flows.entries[i].conn);
-    if (!flow_key_equal(&c->key, &p->key))
-      continue;
-    if (__builtin_expect(predicted(c, &seg) && usual_options(c, &seg, header_len), 1))
-      fast_path(st, c, p, &seg);
-    else
-      tcp_input_states(st, c, p, &seg); /* takes over the frame */
+  if (c) {
+    tcp_input_states(st, c, p, &seg); /* takes over the frame */
     return;
   }
   if (!host_is_local(&st->host, p->key.local)) {

@@ -183,7 +183,7 @@ void listener_input(struct stack *st, struct tcp_listener *l, struct packet *p, 
   }
   c->state = TCP_SYN_RCVD;
   c->listener = (uint32_t)(l - st->listeners);
-  c->flags |= CONN_PASSIVE | CONN_HALF_OPEN;
+  c->flags |= CONN_HALF_OPEN;
   append(st, &l->half_head, &l->half_tail, c);
   l->pending++;
   uint32_t overhead = is4 ? IP4_LEN + TCP_LEN : IP6_LEN + TCP_LEN;

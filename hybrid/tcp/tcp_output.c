@@ -25,8 +25,8 @@ bool conn_path(struct stack *st, struct tcp_conn *c) {
 uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
   uint32_t space = st->rcvbuf_bytes > c->rxq_bytes ? st->rcvbuf_bytes - c->rxq_bytes : 0;
   /* When frames run short all connections get less: each free frame may hold one small segment. */
-  uint32_t spare =
-      st->arena->free_count > st->frames_reserve ? st->arena->free_count - st->frames_reserve : 0;
+  uint32_t keep = st->frames_reserve / 2; /* the application stops at twice that: it can't close the window */
+  uint32_t spare = st->arena->free_count > keep ? st->arena->free_count - keep : 0;
   if (spare < space / 512)
     space = spare * 512;
   /* Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): no news of less than a segment. */
@@ -37,9 +37,10 @@ uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
 }
 
 void conn_window_update(struct stack *st, struct tcp_conn *c) {
-  if (!conn_readable_state(c))
+  uint32_t known = c->rcv_adv - c->rcv_nxt;
+  if (known > st->rcvbuf_bytes / 2 || !conn_readable_state(c)) /* it can't double any more */
     return;
-  uint32_t known = c->rcv_adv - c->rcv_nxt, now = conn_window_edge(st, c) - c->rcv_nxt;
+  uint32_t now = conn_window_edge(st, c) - c->rcv_nxt;
   if (now > known && now >= 2 * known) /* Linux: __tcp_cleanup_rbuf */
     conn_ack_now(st, c);
 }
@@ -233,8 +234,13 @@ static bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
   while (seq_lt(c->snd_nxt, end)) {
     uint32_t unsent = end - c->snd_nxt;
     uint32_t len = min32(min32(unsent, usable_window(c)), c->mss);
-    /* Sender's silly window avoidance (RFC 9293 section 3.8.6.2.1). */
-    if (len == 0 || (len < unsent && len < c->mss && len < c->snd_wnd_max / 2 && !override))
+    bool again = seq_lt(c->snd_nxt, c->snd_max);
+    /* What had been sent goes again after a time-out, though the window has been closed since. */
+    if (len == 0 && again && c->snd_nxt == c->snd_una)
+      len = min32(min32(unsent, c->snd_max - c->snd_nxt), c->mss);
+    /* Sender's silly window avoidance (RFC 9293 section 3.8.6.2.1), of new data only: nothing else would
+     * ever fill the gap. */
+    if (len == 0 || (len < unsent && len < c->mss && len < c->snd_wnd_max / 2 && !override && !again))
       return true;
     uint32_t sent = send_data(st, c, c->tx_next, c->snd_nxt, len, TCP_ACK);
     if (sent == 0)
@@ -250,7 +256,8 @@ static bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
     if (c->rto_at == 0 || (c->flags & CONN_PROBE))
       conn_set_rto(st, c);
   }
-  if ((c->flags & CONN_SHUT) && c->snd_nxt == end && usable_window(c) > 0) {
+  if ((c->flags & CONN_SHUT) && c->snd_nxt == end &&
+      (usable_window(c) > 0 || seq_lt(c->snd_nxt, c->snd_max))) {
     if (!tcp_send_control(st, c, TCP_FIN | TCP_ACK, end))
       return false;
     c->snd_nxt++;
@@ -283,9 +290,14 @@ void tcp_output(struct stack *st, struct tcp_conn *c) {
       c->flags |= CONN_PROBE;
     }
   }
+  /*
+   * From snd_max, not snd_nxt: a peer that has what we went back over would find it too old and
+   * not look at what it acknowledges; if both had gone back, for ever.
+   */
   if (done && (c->flags & CONN_ACK_NOW) && c->state != TCP_CLOSED && c->state != TCP_SYN_SENT)
-    done = tcp_send_control(st, c, TCP_ACK, c->snd_nxt);
-  if (done)
-    readyset_clear(&st->out, conn_index(st, c));
+    done = tcp_send_control(st, c, TCP_ACK, c->snd_max);
+  conn_output_done(st, c);
+  if (!done)
+    conn_wants_output(st, c); /* at the end, behind those that haven't had their turn */
   conn_arm(st, c);
 }

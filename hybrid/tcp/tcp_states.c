@@ -59,6 +59,11 @@ static void reset_received(struct stack *st, struct tcp_conn *c) {
     conn_fail(st, c, c->state == TCP_SYN_SENT || c->state == TCP_SYN_RCVD ? -ECONNREFUSED : -ECONNRESET);
 }
 
+static bool ack_segment(struct stack *st, struct tcp_conn *c, const struct segment *seg) {
+  bool pure = seg->len == 0 && !(seg->flags & (TCP_SYN | TCP_FIN));
+  return tcp_ack(st, c, seg->seq, seg->ack, seg->wnd, pure);
+}
+
 static void syn_sent_input(struct stack *st, struct tcp_conn *c, struct packet *p, struct segment *seg) {
   bool acks = seg->flags & TCP_ACK;
   if (acks && (seq_leq(seg->ack, c->iss) || seq_gt(seg->ack, c->snd_max))) {
@@ -83,9 +88,10 @@ static void syn_sent_input(struct stack *st, struct tcp_conn *c, struct packet *
   c->snd_wl1 = seg->seq - 1; /* so that this window is taken, and unscaled (RFC 7323 section 2.2) */
   c->snd_wscale = 0;
   if (acks) {
-    tcp_ack(st, c, seg);
+    ack_segment(st, c, seg);
     c->snd_wscale = wscale;
     conn_established(st, c);
+    conn_predict(c);
     conn_ack_now(st, c);
   } else { /* simultaneous open: our SYN goes again, now with an ACK */
     c->snd_wscale = wscale;
@@ -261,9 +267,9 @@ void tcp_input_states(struct stack *st, struct tcp_conn *c, struct packet *p, st
       tcp_reply_reset(st, p, seg);
       goto out;
     }
-    tcp_ack(st, c, seg);
+    ack_segment(st, c, seg);
     conn_established(st, c);
-  } else if (!tcp_ack(st, c, seg)) {
+  } else if (!ack_segment(st, c, seg)) {
     st->stats->drop_state++;
     conn_challenge(st, c);
     goto out;
@@ -301,11 +307,11 @@ void tcp_input_states(struct stack *st, struct tcp_conn *c, struct packet *p, st
     break;
   }
   if (conn_readable_state(c) && (seg->len > 0 || (seg->flags & TCP_FIN))) {
-    if (c->queue == QUEUE_NONE && !(c->flags & CONN_PASSIVE) && seg->len > 0 &&
+    if (c->queue == QUEUE_NONE && !conn_unaccepted(c) && seg->len > 0 &&
         seq_gt(seg->seq + seg->len, c->rcv_nxt)) {
       /* Nobody will ever read it: the peer has to know (RFC 2525 section 2.17). */
       st->stats->tcp_resets_out++;
-      tcp_send_control(st, c, TCP_RST | TCP_ACK, c->snd_nxt);
+      tcp_send_control(st, c, TCP_RST | TCP_ACK, c->snd_max);
       conn_fail(st, c, -ECONNRESET);
       goto out;
     }
@@ -313,6 +319,7 @@ void tcp_input_states(struct stack *st, struct tcp_conn *c, struct packet *p, st
     text_received(st, c, p, seg);
   }
 arm:
+  conn_predict(c);
   conn_arm(st, c);
 out:
   if (!keep_frame)

@@ -24,7 +24,7 @@ STREAMS = 400
 
 # What we answer otherwise than Redis 7.0, and why. No stream below contains any of it.
 DIFFERENCES = {
-    "limits": "a bulk string has at most 512 KiB, a command at most 65,536 arguments, a client's name 127 bytes",
+    "limits": "a bulk string of 512 KiB, a command of 65,536 arguments, a client's name of 127 bytes",
     "a NUL byte in a line or a header": "Redis waits for ever behind it; for us it is a byte like any other",
     "a line of more than 64 KiB that comes at once": "Redis takes it if its end is read with it; we never do",
     "SET ... GET, KEEPTTL, EXAT, PXAT": "not offered: a syntax error",
@@ -51,7 +51,17 @@ class Redis:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
+            [
+                "redis-server",
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+                str(folder),
+            ],
             stdout=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 10
@@ -132,6 +142,15 @@ def array(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
 
 
+def words(*commands: str) -> bytes:
+    """Commands of plain words, as arrays."""
+    return b"".join(array(*command.encode().split()) for command in commands)
+
+
+# For INCR: the ends of the range, and what looks like a number and is none.
+NUMBERS = [b"9223372036854775807", b"-9223372036854775808", b"-9223372036854775809", b"9" * 19, b"9" * 20]
+NUMBERS += [b" 1", b"1 ", b"+1", b"01", b"-0", b"", b"0", b"1e3"]
+
 HOSTILE = [
     b"*1\r\n$4\r\nPING\r\n",
     b"*-1\r\n*0\r\n\r\n\n \r\nPING\r\n",
@@ -160,11 +179,11 @@ HOSTILE = [
     b"PING\r",
     b"PING\r\r\n",
     b"ECHO 'a\\'b'\r\nECHO \"\\x4a\\x4\\xzz\\q\"\r\n",
-    b"ECHO \"a\\\r\n",
+    b'ECHO "a\\\r\n',
     b"ECHO 'a\r\n",
     b"ECHO 'a'b\r\n",
     b"ECHO a'b'\r\nECHO a\"b\" c\r\n",
-    b"\"ping\"\r\n",
+    b'"ping"\r\n',
     b"'' a\r\n",
     b"\x00PING\r\n"[1:],
     b"POST / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -187,21 +206,22 @@ HOSTILE = [
     array(b"COMMAND", b"COUNT", b"x"),
     array(b"DBSIZE", b"x"),
     array(b"FLUSHALL", b"async") + array(b"FLUSHALL", b"x") + array(b"FLUSHALL", b"sync", b"x"),
-    array(b"SET", b"k", b"v", b"EX", b"10", b"EX", b"20") + array(b"SET", b"k", b"v", b"EX", b"10", b"PX", b"20"),
-    array(b"SET", b"k", b"v", b"NX", b"NX") + array(b"SET", b"k", b"v", b"NX", b"XX"),
-    array(b"SET", b"k", b"v", b"EX", b"9223372036854775") + array(b"SET", b"k", b"v", b"EX", b"9223372036854776"),
-    array(b"SET", b"k", b"v", b"PX", b"9223372036854775807") + array(b"SET", b"k", b"v", b"PX", b"9223372036854775808"),
-    array(b"SET", b"k", b"v", b"EX", b"") + array(b"SET", b"k", b"v", b"EX", b"-1") + array(b"SET", b"k", b"v", b"EX"),
-    array(b"SET", b"k", b"v", b"XX", b"EX", b"x") + array(b"SET", b"k", b"v", b"bogus") + array(b"SET", b"k", b"v", b""),
+    words("SET k v EX 10 EX 20", "SET k v EX 10 PX 20"),
+    words("SET k v NX NX", "SET k v NX XX"),
+    words("SET k v EX 9223372036854775", "SET k v EX 9223372036854776"),
+    words("SET k v PX 9223372036854775807", "SET k v PX 9223372036854775808"),
+    words("SET k v EX -1", "SET k v EX", "SET k v XX EX x", "SET k v bogus"),
+    array(b"SET", b"k", b"v", b"EX", b"") + array(b"SET", b"k", b"v", b""),
     array(b"SET", b"", b"") + array(b"GET", b"") + array(b"EXISTS", b"", b""),
-    b"".join(array(b"SET", b"n", v) + array(b"INCR", b"n") for v in (b"9223372036854775807", b"-9223372036854775808", b"-9223372036854775809", b" 1", b"1 ", b"+1", b"01", b"-0", b"", b"0", b"1e3", b"9" * 19, b"9" * 20)),
-    array(b"MSET", b"a", b"1", b"a", b"2") + array(b"MGET", b"a", b"a", b"b") + array(b"MSET", b"a", b"1", b"b"),
+    b"".join(array(b"SET", b"n", number) + array(b"INCR", b"n") for number in NUMBERS),
+    words("MSET a 1 a 2", "MGET a a b", "MSET a 1 b"),
     b"x" * 70000,
     b"*1" + b"1" * 70000,
     b"*1\r\n$1" + b"1" * 70000,
     array(b"SET", b"k", b"\xff\0" * 262144) + array(b"GET", b"k"),
-    b"".join(array(b"SET", b"k%d" % i, bytes([i]) * (i * 997)) for i in range(100)) + array(b"MGET", *(b"k%d" % i for i in range(101))),
-]  # fmt: skip
+    b"".join(array(b"SET", b"k%d" % i, bytes([i]) * (i * 997)) for i in range(100))
+    + array(b"MGET", *(b"k%d" % i for i in range(101))),
+]
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
@@ -215,27 +235,34 @@ def test_hand_written_streams(redis: Redis, number: int) -> None:
 KEYS = [b"a", b"b", b"key:%012d" % 7, b"", b"\xffbin\r\n"]
 VALUES = [b"", b"0", b"1", b"-1", b"abc", b"9223372036854775807", b"x" * 100, b"y" * 5000, b"\r\n$3\r\n"]
 OPTIONS = [b"NX", b"XX", b"EX", b"PX", b"nx", b"100000", b"0", b"-1", b"x"]
-NAMES = [b"PING", b"ECHO", b"GET", b"SET", b"DEL", b"EXISTS", b"INCR", b"MGET", b"MSET", b"DBSIZE", b"FLUSHALL",
-         b"nosuch", b"CLIENT", b"CONFIG"]  # fmt: skip
+NAMES = b"PING ECHO GET SET DEL EXISTS INCR MGET MSET DBSIZE FLUSHALL nosuch CLIENT CONFIG".split()
+# What kinds of arguments a command takes.
+KINDS = {
+    b"CLIENT": [[b"GETNAME", b"SETNAME", b"nosuch"], [b"me", b"a b", b""]],
+    b"CONFIG": [[b"nosuch"]],
+    b"DEL": [KEYS] * 2,
+    b"ECHO": [VALUES],
+    b"EXISTS": [KEYS] * 2,
+    b"GET": [KEYS],
+    b"INCR": [KEYS],
+    b"MGET": [KEYS] * 3,
+    b"MSET": [KEYS, VALUES, KEYS, VALUES],
+    b"SET": [KEYS, VALUES],
+}
 
 
 def command(dice: random.Random) -> bytes:
     """A command: mostly well-formed, sometimes with a wrong number of arguments or a damaged byte."""
     name = dice.choice(NAMES)
     case = dice.choice([name, name.lower(), name.title()])
-    kinds = {
-        b"GET": [KEYS], b"INCR": [KEYS], b"ECHO": [VALUES], b"SET": [KEYS, VALUES], b"MSET": [KEYS, VALUES, KEYS, VALUES],
-        b"MGET": [KEYS] * 3, b"DEL": [KEYS] * 2, b"EXISTS": [KEYS] * 2,
-        b"CLIENT": [[b"GETNAME", b"SETNAME", b"nosuch"], [b"me", b"a b", b""]], b"CONFIG": [[b"nosuch"]],
-    }  # fmt: skip
-    words = [case, *(dice.choice(kind) for kind in kinds.get(name, []))]
+    line = [case, *(dice.choice(kind) for kind in KINDS.get(name, []))]
     if name == b"SET":
-        words += dice.choices(OPTIONS, k=dice.choice([0, 0, 0, 1, 2, 3]))
+        line += dice.choices(OPTIONS, k=dice.choice([0, 0, 0, 1, 2, 3]))
     if dice.random() < 0.08:
-        words = words[: dice.randrange(1, len(words) + 1)] + dice.choices(VALUES[:7], k=dice.randrange(3))
-    if dice.random() < 0.2 and not any(set(w) & set(b"\0\r\n\"' ") or not w for w in words):
-        return b" ".join(words) + dice.choice([b"\r\n", b"\n"])
-    stream = array(*words)
+        line = line[: dice.randrange(1, len(line) + 1)] + dice.choices(VALUES[:7], k=dice.randrange(3))
+    if dice.random() < 0.2 and not any(set(w) & set(b"\0\r\n\"' ") or not w for w in line):
+        return b" ".join(line) + dice.choice([b"\r\n", b"\n"])
+    stream = array(*line)
     if dice.random() < 0.02:
         at = dice.randrange(len(stream))
         stream = stream[:at] + bytes([dice.randrange(1, 256)]) + stream[at + 1 :]

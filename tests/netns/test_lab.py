@@ -46,7 +46,7 @@ def die(*args, **kwargs):
 {at} = die
 Lab({name!r}).up()
 """
-    done = subprocess.run([sys.executable, "-c", script], check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", script], check=False)
     assert done.returncode == -signal.SIGKILL
 
 
@@ -238,3 +238,20 @@ def test_parameters_out_of_range_are_refused(parameters: dict[str, int]) -> None
 def test_names_that_lead_elsewhere_are_refused(bad: str) -> None:
     with pytest.raises(UsageError):
         Lab(bad)
+
+
+def test_commands_can_be_sent_into_a_side_by_option(lab: Lab) -> None:
+    command = [
+        str(Path(sys.executable).with_name("hybrid")),
+        "lab",
+        "status",
+        "--netns",
+        lab.server.namespace,
+    ]
+    done = subprocess.run([*command, "--name", lab.name], capture_output=True, text=True, check=True)
+    assert f"lab {lab.name}: up" in done.stdout
+
+
+def test_what_runs_inside_sees_only_its_side(lab: Lab) -> None:
+    assert "hys0" in lab.server.run(["ip", "-br", "link"]).stdout
+    assert "hys0" not in lab.client.run(["ip", "-br", "link"]).stdout

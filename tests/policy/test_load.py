@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from hybrid.errors import PolicyError, UsageError
-from hybrid.policy import PolicyFileError, compile_policy, load, loads
+from hybrid.policy import PolicyFileError, PolicyModel, compile_policy, load, loads
+from hybrid.policy.model import InterfaceModel, MatchModel, RuleModel
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples/policies").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples/policies").glob("*.yaml"))
 
 
 def policy(*rules: str, interface: str = "strict: false") -> str:
@@ -44,6 +47,17 @@ def only(text: str | bytes) -> tuple[int, int, str, str]:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_examples_are_valid(path: Path) -> None:
     assert compile_policy(load(path)).interfaces
+
+
+@pytest.mark.parametrize(
+    "model", [PolicyModel, InterfaceModel, RuleModel, MatchModel], ids=lambda model: model.__name__
+)
+def test_every_key_is_described_in_the_document_and_beside_the_model(model: type[BaseModel]) -> None:
+    document = (ROOT / "docs/policy.md").read_text()
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        assert f"| `{key}` |" in document
+        assert f"``{key}``" in (model.__doc__ or "")
 
 
 def test_an_error_shows_the_line_a_caret_and_what_was_expected() -> None:

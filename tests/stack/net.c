@@ -2,6 +2,8 @@
 /* The two hosts and the wire of net.h. */
 #include "net.h"
 
+#include <errno.h>
+
 static const uint8_t macs[2][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}};
 
 hy_addr net_addr(uint32_t host, int family, uint16_t port) {

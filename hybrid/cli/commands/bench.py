@@ -107,6 +107,9 @@ def rtt(
     mode: Annotated[
         Mode, typer.Option("--mode", help="How XDP programs attach; generic is the faster one on veth.")
     ] = Mode.GENERIC,
+    busy_poll: Annotated[
+        bool, typer.Option("--busy-poll", help="Ask for SO_PREFER_BUSY_POLL on every AF_XDP socket.")
+    ] = False,
     lab: Annotated[
         str, typer.Option("--lab", metavar="NAME", help="How the names of the labs begin that this makes.")
     ] = "bench",
@@ -120,6 +123,12 @@ def rtt(
         plotting.check(plot)
     client_core, server_core = bench.two_cores()
     options = bench.Options(
-        rounds=rounds, count=count, lab=lab, mode=mode.value, client_core=client_core, server_core=server_core
+        rounds=rounds,
+        count=count,
+        lab=lab,
+        mode=mode.value,
+        busy_poll=busy_poll,
+        client_core=client_core,
+        server_core=server_core,
     )
     _finish(ctx, bench.run(options, session(ctx).output.note), plot)

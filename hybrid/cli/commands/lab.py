@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
 
 from hybrid.cli.output import table
 from hybrid.cli.session import session
-from hybrid.lab import Lab, LabStatus, SideStatus
+
+if TYPE_CHECKING:
+    from hybrid.lab import LabStatus, SideStatus
 
 __all__ = ["app"]
 
@@ -28,6 +30,8 @@ def up(
     mtu: Annotated[int, typer.Option("--mtu", help="Bytes per IP packet.")] = 1500,
 ) -> None:
     """Make the lab, or complete or change the one there is. Needs root."""
+    from hybrid.lab import Lab
+
     lab = Lab(name, queues=queues, mtu=mtu)
     done = lab.up()
     status = lab.status()
@@ -42,6 +46,8 @@ def down(
     kill: Annotated[bool, typer.Option("--kill", help="End the processes that still run inside.")] = False,
 ) -> None:
     """Remove the lab and all that is in it. Needs root."""
+    from hybrid.lab import Lab
+
     done = Lab(name).down(kill=kill)
     session(ctx).output.emit({"done": done}, f"lab {name} is down" + ("" if done else " (there was none)"))
 
@@ -49,6 +55,8 @@ def down(
 @app.command()
 def status(ctx: typer.Context, name: Name = "hybrid") -> None:
     """Show what there is of the lab."""
+    from hybrid.lab import Lab
+
     found = Lab(name).status()
     session(ctx).output.emit(found, f"lab {name}: {found.phase}", _sides(found))
 

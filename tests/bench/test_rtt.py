@@ -1,0 +1,92 @@
+"""``hybrid bench rtt`` from its command line, in labs of its own: tiny numbers, never a time asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hybrid.bench import rtt
+from hybrid.errors import UnsupportedError
+from hybrid.lab import Lab, Phase
+
+# -P: what is installed is tested, not the source tree that the tests may be started in.
+HYBRID = [sys.executable, "-P", "-c", "from hybrid.cli import main; main()"]
+LABS = ("kernel", "server", "raw", "both")
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores, one for each end"),
+]
+
+
+@pytest.fixture
+def prefix() -> Iterator[str]:
+    """Begins the names of labs; they are gone after the test even if the benchmark left one."""
+    name = f"bench{os.getpid()}"
+    yield name
+    for lab in LABS:
+        Lab(f"{name}-{lab}").down(kill=True)
+
+
+def left_of(prefix: str) -> list[str]:
+    return [lab for lab in LABS if Lab(f"{prefix}-{lab}").status().phase is not Phase.DOWN]
+
+
+def test_stdout_is_one_json_object_with_both_cases_and_their_peers(prefix: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the optional extra `plot` is not installed")
+    picture = tmp_path / "cdf.svg"
+    options = ["--rounds", "2", "--count", "20", "--lab", prefix, "--plot", str(picture)]
+    done = subprocess.run(
+        [*HYBRID, "bench", "rtt", *options, "--output", "json"], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = json.loads(done.stdout)
+    assert list(made) == ["bench", "machine", "rows", "ratios"]
+    assert made["bench"] == "rtt"
+    assert [(row["case"], row["subject"]) for row in made["rows"]] == [
+        ("kernel-client", "kernel"),
+        ("kernel-client", "hybrid"),
+        ("bypass-both-ends", "raw-afxdp"),
+        ("bypass-both-ends", "hybrid"),
+    ]
+    assert all(row["unit"] == "us" and row["n"] == 40 for row in made["rows"])
+    assert all(0 < row["p50"] <= row["p99"] <= row["p999"] for row in made["rows"])
+    assert {(r["case"], r["subject"], r["versus"]) for r in made["ratios"]} == {
+        ("kernel-client", "hybrid", "kernel"),
+        ("bypass-both-ends", "hybrid", "raw-afxdp"),
+    }
+    assert picture.read_text().startswith("<?xml")
+    assert left_of(prefix) == []
+
+
+def test_ctrl_c_takes_every_lab_and_program_down(prefix: str) -> None:
+    command = [*HYBRID, "bench", "rtt", "--rounds", "1000", "--count", "2000", "--lab", prefix]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()  # the first case is measured: labs and programs are up
+            assert "in turns" in said, said + process.stderr.read()
+            assert left_of(prefix) == ["kernel", "server"]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+    assert left_of(prefix) == []
+    assert not any(prefix in name for name in [p.name for p in Path("/run/netns").iterdir()])
+
+
+def test_one_core_is_not_enough_and_says_so() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        with pytest.raises(UnsupportedError, match="need a core each"):
+            rtt.two_cores()
+    finally:
+        os.sched_setaffinity(0, before)
