@@ -40,7 +40,9 @@ def command_lines() -> list[str]:
 
 def test_the_first_screen_has_both_commands() -> None:
     first_screen = PAGES[TOP / "README.md"].splitlines()[:40]
-    assert {"sudo tools/quickstart", "sudo tools/test"} <= {line.partition(" #")[0].strip() for line in first_screen}
+    assert {"sudo tools/quickstart", "sudo tools/test"} <= {
+        line.partition(" #")[0].strip() for line in first_screen
+    }
 
 
 def test_every_tool_that_a_page_names_is_there_and_can_be_run() -> None:
@@ -90,7 +92,9 @@ def test_every_backend_has_its_row() -> None:
     assert ("AF_XDP", "works") in rows
 
 
-@pytest.mark.parametrize("block", list(shown.shown()), ids=lambda block: f"{block.document.name}: {block.command}")
+@pytest.mark.parametrize(
+    "block", list(shown.shown()), ids=lambda block: f"{block.document.name}: {block.command}"
+)
 def test_what_is_shown_is_what_is_printed(block: object, request: pytest.FixtureRequest) -> None:
     command = shown.words(block.command)  # type: ignore[attr-defined]
     text = block.text  # type: ignore[attr-defined]

@@ -7,8 +7,8 @@ A block is marked by a comment above it::
     ...
     ```
 
-``tests/test_docs.py`` runs the commands again and compares, numbers aside. ``tools/shown.py`` rewrites the blocks
-with what the commands print now (as root, since the quickstart is among them).
+``tests/test_docs.py`` runs the commands again and compares, numbers aside. Run by itself (as root, since the
+quickstart is among them) this rewrites the blocks with what the commands print now.
 """
 
 from __future__ import annotations
@@ -75,16 +75,17 @@ def shape(text: str) -> str:
     return re.sub(r"[ \t]+", " ", re.sub(r"-?\d[\d,.]*", "N", text)).strip()
 
 
+def _as_printed_now(match: re.Match[str]) -> str:
+    print(f"running: {match['command']}", file=sys.stderr)
+    start = match.start("text") - match.start()
+    return match[0][:start] + output_of(words(match["command"])) + "```"
+
+
 def main() -> None:
+    """Rewrites every marked block."""
     for document in documents():
         before = document.read_text()
-
-        def now(match: re.Match[str]) -> str:
-            command = match["command"]
-            print(f"{document.name}: {command}", file=sys.stderr)
-            return match[0].replace(match["text"], output_of(words(command)))
-
-        after = _BLOCK.sub(now, before)
+        after = _BLOCK.sub(_as_printed_now, before)
         if after != before:
             document.write_text(after)
 
