@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A shard's life, its polling loop and its statistics. */
 #include "core/shard.h"
 
 #include <errno.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Datagrams in and out. A received one stays in its frame, and its sender is read from the headers in front
+ * of it. */
 #include "tcp/udp.h"
 
 #include <errno.h>

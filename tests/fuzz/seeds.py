@@ -18,6 +18,19 @@ def address() -> Iterable[bytes]:
     return (text.encode() for text in (*good, *bad))
 
 
+def resp() -> Iterable[bytes]:
+    """Requests of a key-value client, behind two bytes that choose how they are cut."""
+    commands = [
+        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nhello\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+        b"SET k v EX 10 NX\r\nMSET a 1 b 2\r\nMGET a b c\r\nINCR a\r\nDEL a b\r\nEXISTS a\r\nDBSIZE\r\n",
+        b"ECHO \"a\\x41\\n\" 'b'\r\nPING\r\nCLIENT SETNAME x\r\n",
+        b"CONFIG GET *\r\nCOMMAND DOCS\r\nINFO\r\nQUIT\r\n",
+        b"*1\r\n$-1\r\n",
+        b"*-1\r\n*x\r\n",
+    ]
+    return (bytes([cut, room]) + command for command in commands for cut, room in ((0, 0), (6, 255)))
+
+
 def segment(
     flags: int, payload: bytes = b"", options: bytes = b"", how: int = 0, seq: int = 0, ack: int = 0
 ) -> bytes:
@@ -44,19 +57,6 @@ def frames() -> Iterable[bytes]:
     yield bytes([1, 2, 12]) + bytes(8) + b"ping" + bytes([1, 3, 12]) + bytes(8) + b"ping"
     yield bytes([1, 0, 1, 8, 3, 3, 0, 0, 0, 0, 0, 0])  # an ICMP error with nothing in it
     yield bytes([0, 0, 61]) + bytes(12) + bytes.fromhex("0800450000280000000040060000") + bytes(33)
-
-
-def resp() -> Iterable[bytes]:
-    """Requests of a key-value client, behind two bytes that choose how they are cut."""
-    commands = [
-        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nhello\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
-        b"SET k v EX 10 NX\r\nMSET a 1 b 2\r\nMGET a b c\r\nINCR a\r\nDEL a b\r\nEXISTS a\r\nDBSIZE\r\n",
-        b"ECHO \"a\\x41\\n\" 'b'\r\nPING\r\nCLIENT SETNAME x\r\n",
-        b"CONFIG GET *\r\nCOMMAND DOCS\r\nINFO\r\nQUIT\r\n",
-        b"*1\r\n$-1\r\n",
-        b"*-1\r\n*x\r\n",
-    ]
-    return (bytes([cut, room]) + command for command in commands for cut, room in ((0, 0), (6, 255)))
 
 
 def conversation() -> Iterable[bytes]:
