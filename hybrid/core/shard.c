@@ -39,9 +39,8 @@ void hy_config_default(hy_config *config) {
 static int config_resolve(const hy_config *given, hy_config *out) {
   hy_config d;
   hy_config_default(&d);
-  *out = d;
   if (!given)
-    return 0;
+    given = &d;
   if (given->struct_size != sizeof(hy_config))
     return -EINVAL;
   *out = *given;
@@ -306,6 +305,8 @@ int shard_sleep(struct hy_shard *shard, uint64_t until) {
     if (l->tx_head != l->tx_tail) /* frames wait for room in the ring */
       return 0;
   }
+  if (stack_wants_output(&shard->stack)) /* what couldn't be sent for want of a frame is tried again */
+    return 0;
   uint64_t deadline = stack_next_deadline(&shard->stack);
   if (until < deadline)
     deadline = until;

@@ -277,8 +277,22 @@ void tcp_probe(struct stack *st, struct tcp_conn *c) {
     tcp_send_control(st, c, TCP_ACK, c->snd_una - 1);
 }
 
+/* There is no route at present: not a reason to try in every pass, but at the pace of retransmissions. */
+static void postpone(struct stack *st, struct tcp_conn *c) {
+  uint32_t end = c->write_seq + ((c->flags & CONN_SHUT) ? 1 : 0);
+  bool waiting = c->state < TCP_ESTABLISHED || c->snd_una != end;
+  if (waiting && c->rto_at == 0 && c->state != TCP_TIME_WAIT)
+    conn_set_rto(st, c);
+  conn_output_done(st, c);
+  conn_arm(st, c);
+}
+
 void tcp_output(struct stack *st, struct tcp_conn *c) {
   bool done = true;
+  if (!conn_path(st, c)) {
+    postpone(st, c);
+    return;
+  }
   if (c->state == TCP_SYN_SENT || c->state == TCP_SYN_RCVD) {
     if (c->snd_nxt == c->iss)
       done = tcp_send_syn(st, c);
