@@ -38,6 +38,7 @@ void tcp_reply_reset(struct stack *st, const struct packet *p, const struct segm
   const uint8_t *eth = frame_base(st->arena, p->frame) + in->off;
   struct path back = {.link = p->link, .resolved = true};
   memcpy(back.mac, eth + 6, 6);
+  st->stats->tcp_out++;
   st->stats->tcp_resets_out++;
   path_send(st, &back, p->key.local, p->key.remote, PROTO_TCP, eth + 12,
             (uint8_t)(p->l3_off - in->off - ETH_LEN), frame);

@@ -306,6 +306,10 @@ class Peer:
         """Whether the kernel probes our closed window: tcpi_probes of struct tcp_info."""
         return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[3] > 0
 
+    def waiting(self) -> bool:
+        """Whether it waits for a time-out to send again: tcpi_backoff."""
+        return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[4] > 0
+
     def lose(self, per_mille: int) -> None:
         """Has the kernel drop so many of the segments that arrive for this socket, by its own dice."""
         # ld #random; jlt #threshold, drop; ret #whole packet; drop: ret #0 (linux/filter.h, SKF_AD_RANDOM)

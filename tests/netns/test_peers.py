@@ -429,6 +429,178 @@ def test_a_peer_that_vanishes_is_waited_for_and_found_again(app: App, meet: Meet
     assert (ours["status"], received) == (0, Received(MIB, ours["crc_out"]))
 
 
+# ---- what else a kernel may be like -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "tcp_timestamps=0",
+        "tcp_sack=0",
+        "tcp_window_scaling=0",
+        "tcp_timestamps=0 tcp_sack=0 tcp_window_scaling=0",
+        "tcp_ecn=1",
+        "tcp_ecn=3",
+        "tcp_congestion_control=reno",
+    ],
+)
+def test_options_that_the_kernel_does_without(app: App, meet: Meet, setting: str) -> None:
+    """In the client's namespace, of which these settings are a part."""
+    changes = [f"net.ipv4.{change}" for change in setting.split()]
+    keep = app.lab.client.run(["sysctl", *(change.split("=")[0] for change in changes)]).stdout
+    app.lab.client.run(["sysctl", "-w", *changes])
+    try:
+        data = random_bytes(MIB)
+        peer, name = meet("take")
+        with peer:
+            peer.send_all(data)
+            peer.end()
+            assert peer.answer() == Received.of(data)
+        assert app.result(name)["status"] == 0
+        peer, name = meet(f"send {MIB}")
+        with peer:
+            received = peer.read_all()
+        assert received == Received(MIB, app.result(name)["crc_out"])
+    finally:
+        app.lab.client.run(["sysctl", "-w", *(line.replace(" ", "") for line in keep.splitlines())])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [((socket.IPPROTO_TCP, socket.TCP_MAXSEG), mss) for mss in (88, 536, 1000)]
+    + [((socket.SOL_SOCKET, socket.SO_RCVBUF), size) for size in (1, 4096, 20000)],
+)
+def test_small_segments_and_small_windows(app: App, option: tuple[int, int], value: int) -> None:
+    size = 256 << 10
+    with Peer(app.lab.client.call(lambda: socket.socket())) as peer:
+        peer.sock.setsockopt(*option, value)
+        peer.sock.connect((SERVER[4], PORT))
+        port = peer.sock.getsockname()[1]
+        peer.send_all(f"send {size}\n".encode())
+        received = peer.read_all()
+    assert received == Received(size, app.result(port)["crc_out"])
+
+
+def test_thousands_of_single_bytes(app: App, meet: Meet) -> None:
+    data = random_bytes(5000)
+    peer, name = meet("take")
+    with peer:
+        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(len(data)):
+            peer.sock.send(data[at : at + 1])
+        peer.end()
+        assert peer.answer() == Received.of(data)
+    assert app.result(name)["status"] == 0
+
+
+def test_urgent_data_stays_in_its_place(app: App, meet: Meet) -> None:
+    peer, name = meet("take")
+    with peer:
+        peer.send_all(b"before ")
+        peer.sock.send(b"!", socket.MSG_OOB)
+        peer.send_all(b" after")
+        peer.end()
+        assert peer.answer() == Received.of(b"before ! after")
+    assert app.result(name)["status"] == 0
+
+
+def test_both_close_at_once(app: App, meet: Meet) -> None:
+    before = resets(app)
+    for _ in range(50):
+        peer, name = meet("half")
+        with peer:
+            peer.end()
+            assert peer.read_all().count == 0
+        assert app.result(name)["status"] == 0
+    assert resets(app) == before
+
+
+def test_a_client_comes_back_from_the_port_that_we_keep_in_time_wait(app: App, family: int) -> None:
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    port = 0
+    for _ in range(5):
+        with Peer(app.lab.client.call(lambda: socket.socket(kind))) as peer:
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            peer.sock.bind((CLIENT[family], port))
+            port = peer.sock.getsockname()[1]
+            peer.sock.connect((SERVER[family], PORT))
+            peer.send_all(b"send 3000\n")
+            assert peer.read_all().count == 3000
+        assert app.result(port)["status"] == 0
+
+
+def test_two_thousand_connections_one_after_another(app: App) -> None:
+    with Listener(app.lab.client) as listener:
+        for i in range(2000):
+            if i % 2:
+                peer = dial(app, "echo")
+                name = str(peer.port)
+            else:
+                name = app.connect(CLIENT[4], "echo", listener.port)
+                peer = listener.accept()
+            with peer:
+                peer.send_all(b"hello")
+                peer.end()
+                assert peer.read_all().count == 5
+            assert app.result(name)["status"] == 0
+
+
+def test_a_peer_behind_a_router_and_an_address_that_came_later(app: App) -> None:
+    far, late = "10.78.0.2", "10.77.0.50"
+    app.lab.client.run(["ip", "addr", "add", f"{far}/32", "dev", "lo"])
+    app.side.run(["ip", "route", "add", f"{far}/32", "via", CLIENT[4]])
+    app.side.run(["ip", "addr", "add", f"{late}/24", "dev", app.side.interface])
+
+    def meets() -> bool:
+        with Peer(app.lab.client.call(lambda: socket.socket())) as peer:
+            peer.sock.bind((far, 0))
+            try:
+                peer.sock.settimeout(1)
+                peer.sock.connect((late, PORT))
+            except OSError:
+                return False
+            peer.sock.settimeout(60)
+            peer.send_all(b"echo\n" + b"x" * 100_000)
+            peer.end()
+            return peer.read_all() == Received.of(b"x" * 100_000)
+
+    until(meets, "a connection between them")
+
+
+# ---- memory -----------------------------------------------------------------------------------------------
+
+
+def test_readers_that_sleep_cannot_use_up_the_memory_of_the_others(app: App) -> None:
+    """Forty connections could hold more than all frames. One more is served all the same, and then they are."""
+    data = random_bytes(2 * MIB)
+    with ExitStack() as stack:
+        peers = [stack.enter_context(dial(app, "stall")) for _ in range(40)]
+        senders = [
+            threading.Thread(target=lambda peer=peer: (peer.send_all(data), peer.end())) for peer in peers
+        ]
+        for sender in senders:
+            sender.start()
+        until(lambda: all(peer.probing() or peer.waiting() for peer in peers), "every sender held back")
+        with dial(app, "echo") as one:
+            assert echo_many([one.sock], random_bytes(4096)) == 1
+        app.order("resume")
+        for sender in senders:
+            sender.join()
+        assert all(peer.answer() == Received.of(data) for peer in peers)
+
+
+def test_clients_that_do_not_read_cannot_use_up_the_memory_of_the_others(app: App) -> None:
+    size = 8 * MIB
+    probes = app.stats()["tcp_probes"]
+    with ExitStack() as stack:
+        peers = [stack.enter_context(dial(app, f"send {size}")) for _ in range(60)]
+        until(lambda: app.stats()["tcp_probes"] > probes + 20, "closed windows")
+        with dial(app, "echo") as one:
+            assert echo_many([one.sock], random_bytes(65536)) == 1
+        received = [peer.read_all() for peer in peers]
+    assert received == [Received(size, app.result(peer.port)["crc_out"]) for peer in peers]
+
+
 # ---- several queues, both modes ----------------------------------------------------------------------
 
 
