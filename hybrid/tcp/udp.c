@@ -246,7 +246,8 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
     sum = 0xffff; /* RFC 768: zero would say that there is none */
   memcpy(h + 6, &sum, 2);
   st->stats->udp_out++;
-  path_send(st, &path, source, peer->ip, PROTO_UDP, NULL, 0, frame);
+  struct ip_ends ends = {.src = source, .dst = peer->ip, .proto = PROTO_UDP, .is4 = peer->family == 4};
+  path_send(st, &path, &ends, frame, h, f->len);
   if (token != TOKEN_NONE)
     token_complete(st->tokens, token, 0, q->user);
   if (give)
