@@ -30,9 +30,14 @@ int bench_next_round(struct bench_round *out) {
   char line[64];
   if (!fgets(line, sizeof line, stdin))
     return 0;
-  if (sscanf(line, "%u %u", &out->count, &out->warmup) != 2 || out->count == 0 ||
-      out->count > BENCH_COUNT_MAX || out->warmup > BENCH_COUNT_MAX)
+  char *at = line;
+  unsigned long count = strtoul(at, &at, 10);
+  const char *second = at;
+  unsigned long warmup = strtoul(at, &at, 10);
+  if (at == second || count == 0 || count > BENCH_COUNT_MAX || warmup > BENCH_COUNT_MAX)
     bench_fail("expected \"COUNT WARMUP\" on standard input, each at most %d", BENCH_COUNT_MAX);
+  out->count = (unsigned)count;
+  out->warmup = (unsigned)warmup;
   return 1;
 }
 
