@@ -69,7 +69,7 @@ def test_every_hybrid_command_that_a_page_shows_exists_with_its_options() -> Non
             wrong.append(f"{line}: no such command")
             continue
         if name not in helps:
-            asked = [HYBRID, *name.split(), "--help"]
+            asked = [str(HYBRID), *name.split(), "--help"]
             helps[name] = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
         options = [word.partition("=")[0] for word in rest if word.startswith("--") and word != "--"]
         wrong += [f"{line}: no option {option}" for option in options if option not in helps[name]]

@@ -59,7 +59,7 @@ static hy_host_neigh neigh_row(const char *text, uint32_t ifindex, uint8_t last)
   return (hy_host_neigh){.addr = addr(text), .ifindex = ifindex, .mac = {2, 9, 9, 9, 9, last}};
 }
 
-#define ROWS(array) array, sizeof array / sizeof *array
+#define ROWS(array) (array), sizeof(array) / sizeof *(array)
 
 /* ---- following ---- */
 
