@@ -200,6 +200,7 @@ void shard_follow_host(struct hy_shard *shard, hy_host *host) {
   if (shard->host)
     hy_host_close((hy_host *)shard->host);
   shard->host = host;
+  host_view_forget(&shard->stack.host);
   if (host_view_refresh(&shard->stack.host, host))
     stack_host_changed(&shard->stack);
 }

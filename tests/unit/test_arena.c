@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The arena: frames, their references, and where one lies. */
+/* The memory of a shard: frames, references, hugepages. */
 #include "check.h"
 #include "core/arena.h"
 #include "core/hybrid.h"
