@@ -200,6 +200,7 @@ void shard_follow_host(struct hy_shard *shard, hy_host *host) {
   if (shard->host)
     hy_host_close((hy_host *)shard->host);
   shard->host = host;
+  host_view_forget(&shard->stack.host);
   if (host_view_refresh(&shard->stack.host, host))
     stack_host_changed(&shard->stack);
 }
@@ -238,9 +239,7 @@ int shard_set_stats_page(struct hy_shard *shard, hy_stats_page *page) {
 
 /* ---- the loop ------------------------------------------------------------------ */
 
-static void flush_link(struct link *l) {
-  if (__builtin_expect(l->tx_head == l->tx_tail, 1))
-    return;
+static void flush_link(struct stack *st, struct link *l) {
   while (l->tx_head != l->tx_tail) {
     uint32_t at = l->tx_head & (LINK_TX_FRAMES - 1);
     uint32_t run = l->tx_tail - l->tx_head;
@@ -250,6 +249,7 @@ static void flush_link(struct link *l) {
       run = DEVICE_BURST;
     unsigned taken = l->dev->ops->tx_burst(l->dev, &l->tx[at], run);
     l->tx_head += taken;
+    st->tx_waiting -= taken;
     if (taken < run) /* full: the rest is offered again in the next pass */
       return;
   }
@@ -257,12 +257,16 @@ static void flush_link(struct link *l) {
 
 static void flush_tx(struct hy_shard *shard) {
   for (uint32_t i = 0; i < shard->stack.nlinks; i++)
-    flush_link(&shard->stack.links[i]);
+    flush_link(&shard->stack, &shard->stack.links[i]);
 }
 
-static void output(struct hy_shard *shard) {
-  stack_output(&shard->stack);
-  flush_tx(shard);
+/* Most passes have nothing to send in one of the two places that ask. */
+static inline void output(struct hy_shard *shard) {
+  struct stack *st = &shard->stack;
+  if (stack_wants_output(st))
+    stack_output(st);
+  if (st->tx_waiting > 0)
+    flush_tx(shard);
 }
 
 unsigned shard_poll(struct hy_shard *shard) {
@@ -305,6 +309,8 @@ int shard_sleep(struct hy_shard *shard, uint64_t until) {
     if (l->tx_head != l->tx_tail) /* frames wait for room in the ring */
       return 0;
   }
+  if (stack_wants_output(&shard->stack)) /* what couldn't be sent for want of a frame is tried again */
+    return 0;
   uint64_t deadline = stack_next_deadline(&shard->stack);
   if (until < deadline)
     deadline = until;

@@ -18,7 +18,24 @@ static inline uint64_t csum_carry(uint64_t a, uint64_t b) {
   return sum + (sum < b);
 }
 
-/* 32 bytes at a time with the carry kept in the flag; what compilers don't do by themselves. */
+/* With the carry kept in the flag, which compilers don't do by themselves. */
+static inline uint64_t csum_add64(uint64_t sum, const uint8_t *p) {
+#if defined(__x86_64__)
+  __asm__("addq (%1), %0\n\tadcq 8(%1), %0\n\tadcq 16(%1), %0\n\tadcq 24(%1), %0\n\t"
+          "adcq 32(%1), %0\n\tadcq 40(%1), %0\n\tadcq 48(%1), %0\n\tadcq 56(%1), %0\n\tadcq $0, %0"
+          : "+r"(sum)
+          : "r"(p), "m"(*(const uint8_t(*)[64])p)
+          : "cc");
+  return sum;
+#else
+  uint64_t w[8];
+  memcpy(w, p, 64);
+  for (int i = 0; i < 8; i++)
+    sum = csum_carry(sum, w[i]);
+  return sum;
+#endif
+}
+
 static inline uint64_t csum_add32(uint64_t sum, const uint8_t *p) {
 #if defined(__x86_64__)
   __asm__("addq (%1), %0\n\tadcq 8(%1), %0\n\tadcq 16(%1), %0\n\tadcq 24(%1), %0\n\tadcq $0, %0"
@@ -38,10 +55,14 @@ static inline uint64_t csum_add32(uint64_t sum, const uint8_t *p) {
 /* Adds len bytes to a sum. */
 static inline uint64_t csum_add(uint64_t sum, const uint8_t *p, size_t len) {
   size_t left = len;
-  for (; left >= 32; p += 32, left -= 32)
+  for (; left >= 64; p += 64, left -= 64)
+    sum = csum_add64(sum, p);
+  if (left & 32) {
     sum = csum_add32(sum, p);
+    p += 32;
+  }
   uint64_t w;
-  for (; left >= 8; p += 8, left -= 8) {
+  for (left &= 31; left >= 8; p += 8, left -= 8) {
     memcpy(&w, p, 8);
     sum = csum_carry(sum, w);
   }
@@ -65,6 +86,11 @@ static inline uint64_t csum_ip4(const uint8_t *p) {
   memcpy(&b, p + 8, 8);
   memcpy(&c, p + 16, 4);
   return csum_carry(csum_carry(a, b), c);
+}
+
+/* 32 bits that will be stored in network byte order: billions of them fit into a sum without a carry. */
+static inline uint64_t csum_word(uint32_t v) {
+  return __builtin_bswap32(v);
 }
 
 /* The complement of the folded sum, ready to be stored in native order. */

@@ -46,7 +46,7 @@ struct neigh_table {
 /* The MAC address of a next hop, or NULL. */
 const uint8_t *neigh_find(struct stack *st, uint8_t link, uint32_t ifindex, const uint8_t ip[16]);
 /* Takes over a frame whose destination MAC is not known; asks for it. */
-void neigh_wait(struct stack *st, const struct path *path, uint32_t frame);
+__attribute__((noinline, cold)) void neigh_wait(struct stack *st, const struct path *path, uint32_t frame);
 /* Sends what can be sent by now, drops what has waited too long, asks again. */
 void neigh_retry(struct stack *st);
 /* When neigh_retry has something to do; UINT64_MAX: never. */

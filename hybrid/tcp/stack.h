@@ -116,6 +116,7 @@ struct stack {
   int notice_fd;
   void (*notice)(void *ctx, const hy_notice *notice); /* tells the control plane; never waits */
   void *notice_ctx;
+  uint32_t tx_waiting; /* frames in all links' queues */
   struct link links[STACK_LINKS];
 };
 
@@ -165,6 +166,7 @@ static inline uint32_t link_tx_room(const struct link *link) {
 static inline void link_send(struct stack *st, struct link *link, uint32_t frame) {
   assert(link_tx_room(link) > 0);
   frame_meta(st->arena, frame)->flags |= FRAME_IN_DEVICE;
+  st->tx_waiting++;
   link->tx[link->tx_tail++ & (LINK_TX_FRAMES - 1)] = frame;
 }
 
@@ -194,12 +196,21 @@ bool path_is_current(const struct stack *st, const struct path *path);
 
 #define VLAN_MAX 8 /* bytes of tags that are given back as they came */
 
+/* What the headers in front of a transport segment say, but for its length. */
+struct ip_ends {
+  const uint8_t *src, *dst; /* 16 bytes each */
+  const uint8_t *vlan;
+  uint8_t vlan_len;
+  uint8_t proto;
+  bool is4; /* both are IPv4-mapped */
+};
+
 /*
- * Writes Ethernet and IP headers in front of the frame's bytes (a transport segment with its checksum
- * done) and queues it, or lets it wait for the neighbour. Takes over a reference.
+ * Writes Ethernet and IP headers in front of a transport segment that lies in the frame at l4, with its
+ * checksum done, and queues the frame, or lets it wait for the neighbour. Takes over a reference.
  */
-void path_send(struct stack *st, const struct path *path, const uint8_t src[16], const uint8_t dst[16],
-               uint8_t proto, const uint8_t *vlan, uint8_t vlan_len, uint32_t frame);
+void path_send(struct stack *st, const struct path *path, const struct ip_ends *ends, uint32_t frame,
+               uint8_t *l4, uint32_t l4_len);
 
 /* Pseudo-header sum for a transport segment between two mapped addresses. */
 uint64_t pseudo_sum(const uint8_t src[16], const uint8_t dst[16], uint8_t proto, uint32_t l4_len);

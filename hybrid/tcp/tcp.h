@@ -138,6 +138,7 @@ struct tcp_conn {
   uint32_t ooo;    /* first range */
   uint64_t rto_at; /* 0: off */
   /* -- colder -- */
+  uint64_t timer_at;  /* when the wheel will call; UINT64_MAX: not armed */
   uint64_t delack_at; /* 0: off */
   uint64_t close_at;  /* TIME_WAIT or FIN_WAIT_2 ends; 0: off */
   uint64_t rtt_at;
@@ -153,6 +154,8 @@ struct tcp_conn {
   uint32_t iss;
   uint32_t ts_offset;
   uint32_t hash;
+  uint32_t wire_ports; /* both, as they lie in a header that we send */
+  uint32_t wire_sum;   /* of them and the pseudo-header but for the length */
   uint32_t out_next, out_prev;
   uint32_t listener;   /* index, until accepted */
   uint32_t next, prev; /* free list, accept or half-open queue, TIME_WAIT list */
@@ -160,7 +163,7 @@ struct tcp_conn {
   int32_t error; /* negative errno that the reader is told after the data; 0: none */
   uint32_t nranges;
   uint32_t rcv_limit; /* bytes that may wait for the reader: grows as it reads, to rcvbuf_bytes */
-  uint32_t fin_seq; /* where the peer's FIN is, once fin_seen */
+  uint32_t fin_seq;   /* where the peer's FIN is, once fin_seen */
   uint16_t advertised_mss;
   uint8_t retries; /* of the segment at snd_una, or probes unanswered */
   uint8_t dupacks;
@@ -170,7 +173,7 @@ struct tcp_conn {
   struct path path;
 } __attribute__((aligned(64)));
 static_assert(offsetof(struct tcp_conn, snd_una) == 64, "receive state is the first cache line");
-static_assert(offsetof(struct tcp_conn, delack_at) == 128, "hot state is two cache lines");
+static_assert(offsetof(struct tcp_conn, timer_at) == 128, "hot state is two cache lines");
 static_assert(sizeof(struct tcp_conn) <= 384, "an idle connection's share of the 1 KiB budget");
 
 struct tcp_listener {
@@ -323,8 +326,20 @@ uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c);
 void conn_window_update(struct stack *st, struct tcp_conn *c);
 
 /* tcp_timer.c */
+/* The wheel has to call at `at` or earlier; nearly always it will anyway. */
+void conn_arm_wheel(struct stack *st, struct tcp_conn *c, uint64_t at);
+static inline void conn_arm_at(struct stack *st, struct tcp_conn *c, uint64_t at) {
+  if (__builtin_expect(at < c->timer_at, 0))
+    conn_arm_wheel(st, c, at);
+}
+/* For the earliest of all its deadlines. */
 void conn_arm(struct stack *st, struct tcp_conn *c);
-void conn_set_rto(struct stack *st, struct tcp_conn *c);
+void conn_disarm(struct stack *st, struct tcp_conn *c);
+static inline void conn_set_rto(struct stack *st, struct tcp_conn *c) {
+  c->flags &= (uint16_t)~CONN_PROBE;
+  c->rto_at = st->now + (uint64_t)c->rto_us * NS_PER_US;
+  conn_arm_at(st, c, c->rto_at);
+}
 void tcp_timer(struct stack *st, struct tcp_conn *c);
 
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "tcp/csum.h"
 #include "tcp/tcp.h"
 
 int tcp_init(struct stack *st, const hy_config *limits) {
@@ -25,6 +26,7 @@ int tcp_init(struct stack *st, const hy_config *limits) {
                                      .rxq_head = FRAME_NONE,
                                      .ooo = RANGE_NONE,
                                      .queue = QUEUE_NONE,
+                                     .timer_at = UINT64_MAX,
                                      .next = i + 1 < st->nconns ? i + 1 : CONN_NONE};
   for (uint32_t i = 0; i < nodes; i++)
     st->tx_nodes[i].next = i + 1 < nodes ? i + 1 : NODE_NONE;
@@ -124,10 +126,15 @@ struct tcp_conn *conn_new(struct stack *st, const struct flow_key *key, bool is4
       .next = CONN_NONE,
       .prev = CONN_NONE,
       .quickacks = TCP_QUICKACKS,
+      .timer_at = UINT64_MAX,
       .rto_us = (uint32_t)(TCP_RTO_INITIAL_NS / NS_PER_US),
       .rcv_limit = st->rcvbuf_bytes < TCP_RCV_INITIAL ? st->rcvbuf_bytes : TCP_RCV_INITIAL,
       .path = {.link = STACK_LINKS},
   };
+  store16((uint8_t *)&c->wire_ports, key->local_port);
+  store16((uint8_t *)&c->wire_ports + 2, key->remote_port);
+  c->wire_sum =
+      (uint16_t)~csum_fold(csum_carry(pseudo_sum(key->local, key->remote, PROTO_TCP, 0), c->wire_ports));
   return c;
 }
 
@@ -249,7 +256,7 @@ static void leave_tables(struct stack *st, struct tcp_conn *c) {
   }
   if (c->state == TCP_TIME_WAIT)
     time_wait_remove(st, c);
-  wheel_cancel(&st->wheel, index);
+  conn_disarm(st, c);
   conn_output_done(st, c);
   c->rto_at = c->delack_at = c->close_at = 0;
   c->predicted = 0;

@@ -17,7 +17,7 @@ void tcp_delay_ack(struct stack *st, struct tcp_conn *c) {
     return;
   c->flags |= CONN_ACK_LATER;
   c->delack_at = st->now + TCP_DELACK_NS;
-  conn_arm(st, c);
+  conn_arm_at(st, c, c->delack_at);
 }
 
 void conn_predict(struct tcp_conn *c) {

@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "tcp/csum.h"
+#include "tcp/emit.h"
 #include "tcp/tcp.h"
 
 static uint32_t min32(uint32_t a, uint32_t b) {
@@ -24,6 +25,7 @@ bool conn_path(struct stack *st, struct tcp_conn *c) {
 
 uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
   uint32_t space = c->rcv_limit > c->rxq_bytes ? c->rcv_limit - c->rxq_bytes : 0;
+  space = min32(space, 65535u << c->rcv_wscale); /* more can't be said */
   /* When frames run short all connections get less: each free frame may hold one small segment. */
   uint32_t keep = st->frames_reserve / 2; /* the application stops at twice that: it can't close the window */
   uint32_t spare = st->arena->free_count > keep ? st->arena->free_count - keep : 0;
@@ -45,46 +47,82 @@ void conn_window_update(struct stack *st, struct tcp_conn *c) {
     conn_ack_now(st, c);
 }
 
-/* The header, its options and checksum in front of `len` bytes of payload; then on to IP. Takes the frame. */
+/* Options of a segment without SYN where there is no gap to tell of, ending at p; adds them to the sum. */
+static inline uint32_t put_usual_options(const struct stack *st, const struct tcp_conn *c, uint8_t *p,
+                                         uint64_t *sum) {
+  if (!(c->flags & CONN_TS))
+    return 0;
+  uint32_t now = conn_ts_now(st, c);
+  store32(p - 12, TCP_TS_WORD);
+  store32(p - 8, now);
+  store32(p - 4, c->ts_recent);
+  *sum += csum_word(TCP_TS_WORD) + csum_word(now) + csum_word(c->ts_recent);
+  return TCP_TS_LEN;
+}
+
+static __attribute__((noinline, cold)) uint32_t
+put_unusual_options(struct stack *st, const struct tcp_conn *c, uint8_t flags, uint8_t *p, uint64_t *sum) {
+  uint8_t options[40];
+  uint32_t len =
+      flags & TCP_SYN ? options_write_syn(st, c, options, !(flags & TCP_ACK)) : options_write(st, c, options);
+  memcpy(p - len, options, len);
+  *sum = csum_add(*sum, options, len);
+  return len;
+}
+
+/* What the window field will say; notes how far the window has been opened with it. */
+static uint32_t advertise(const struct stack *st, struct tcp_conn *c, uint8_t flags) {
+  if (__builtin_expect(flags & TCP_SYN, 0)) {
+    uint32_t window = min32(st->rcvbuf_bytes, 65535);
+    c->rcv_adv = c->rcv_nxt + window;
+    return window;
+  }
+  uint32_t space = conn_window_edge(st, c) - c->rcv_nxt;
+  uint32_t window = min32((space + (1u << c->rcv_wscale) - 1) >> c->rcv_wscale, 65535);
+  uint32_t edge = c->rcv_nxt + (window << c->rcv_wscale);
+  if (seq_gt(edge, c->rcv_adv))
+    c->rcv_adv = edge;
+  return window;
+}
+
+/*
+ * The header, its options and checksum in front of the frame's bytes; then on to IP. Takes the frame.
+ * The header is summed as its words are written, the connection's constant part of it (wire_sum) once
+ * for all: to read back what has just been written in smaller pieces would stall.
+ */
 static void finish_segment(struct stack *st, struct tcp_conn *c, uint32_t frame, uint32_t seq,
                            uint8_t flags) {
-  struct frame *f = frame_meta(st->arena, frame);
-  uint8_t options[40];
-  uint32_t optlen;
-  uint32_t window;
-  if (flags & TCP_SYN) {
-    optlen = options_write_syn(st, c, options, !(flags & TCP_ACK));
-    window = min32(st->rcvbuf_bytes, 65535);
-    c->rcv_adv = c->rcv_nxt + window;
-  } else {
-    optlen = options_write(st, c, options);
-    uint32_t space = conn_window_edge(st, c) - c->rcv_nxt;
-    window = min32((space + (1u << c->rcv_wscale) - 1) >> c->rcv_wscale, 65535);
-    uint32_t edge = c->rcv_nxt + (window << c->rcv_wscale);
-    if (seq_gt(edge, c->rcv_adv))
-      c->rcv_adv = edge;
-  }
-  uint8_t *p = frame_data(st->arena, frame) - TCP_LEN - optlen;
-  memcpy(p + TCP_LEN, options, optlen);
-  f->off = (uint16_t)(f->off - TCP_LEN - optlen);
-  f->len = (uint16_t)(f->len + TCP_LEN + optlen);
-  store16(p, c->key.local_port);
-  store16(p + 2, c->key.remote_port);
+  uint8_t *payload = frame_data(st->arena, frame);
+  uint32_t len = frame_meta(st->arena, frame)->len;
+  uint64_t sum = c->wire_sum;
+  bool usual = !(flags & TCP_SYN) && c->ooo == RANGE_NONE;
+  uint32_t optlen = __builtin_expect(usual, 1) ? put_usual_options(st, c, payload, &sum)
+                                               : put_unusual_options(st, c, flags, payload, &sum);
+  uint32_t header_len = TCP_LEN + optlen, window = advertise(st, c, flags);
+  uint32_t ack = flags & TCP_ACK ? c->rcv_nxt : 0;
+  uint32_t word = header_len << 26 | (uint32_t)flags << 16 | window; /* header_len / 4 in the top four bits */
+  uint8_t *p = payload - header_len;
+  memcpy(p, &c->wire_ports, 4);
   store32(p + 4, seq);
-  store32(p + 8, flags & TCP_ACK ? c->rcv_nxt : 0);
-  p[12] = (uint8_t)((TCP_LEN + optlen) / 4 << 4);
-  p[13] = flags;
-  store16(p + 14, (uint16_t)window);
-  store32(p + 16, 0);
-  uint16_t sum = csum_fold(csum_add(pseudo_sum(c->key.local, c->key.remote, PROTO_TCP, f->len), p, f->len));
-  memcpy(p + 16, &sum, 2);
+  store32(p + 8, ack);
+  store32(p + 12, word);
+  sum = csum_carry(sum, csum_word(seq) + csum_word(ack) + csum_word(word) + csum_word(header_len + len));
+  uint16_t check = csum_fold(csum_add(sum, payload, len));
+  memcpy(p + 16, &check, 2);
+  store16(p + 18, 0);
   if (flags & TCP_ACK) {
     c->flags &= (uint16_t) ~(CONN_ACK_NOW | CONN_ACK_LATER);
     c->delack_at = 0;
     c->rcv_acked = c->rcv_nxt;
   }
   st->stats->tcp_out++;
-  path_send(st, &c->path, c->key.local, c->key.remote, PROTO_TCP, c->vlan, c->vlan_len, frame);
+  struct ip_ends ends = {.src = c->key.local,
+                         .dst = c->key.remote,
+                         .vlan = c->vlan,
+                         .vlan_len = c->vlan_len,
+                         .proto = PROTO_TCP,
+                         .is4 = c->flags & CONN_IP4};
+  path_emit(st, &c->path, &ends, frame, p, header_len + len);
 }
 
 static bool ready_to_send(struct stack *st, struct tcp_conn *c) {
@@ -121,8 +159,8 @@ static bool worth_in_place(const struct stack *st, const struct tcp_conn *c, con
  * A fresh frame with up to *len bytes from seq on, which lies in `node`. It ends early where a piece
  * begins that can leave in place: a copy that took some of it would have every later one copied too.
  */
-static uint32_t gather(struct stack *st, const struct tcp_conn *c, const struct tx_node *node, uint32_t seq,
-                       uint32_t *len) {
+static __attribute__((noinline)) uint32_t gather(struct stack *st, const struct tcp_conn *c,
+                                                 const struct tx_node *node, uint32_t seq, uint32_t *len) {
   uint32_t frame = frame_alloc(st->arena);
   if (frame == FRAME_NONE) {
     st->stats->tcp_blocked_no_frames++;
@@ -276,8 +314,22 @@ void tcp_probe(struct stack *st, struct tcp_conn *c) {
     tcp_send_control(st, c, TCP_ACK, c->snd_una - 1);
 }
 
+/* There is no route at present: not a reason to try in every pass, but at the pace of retransmissions. */
+static void postpone(struct stack *st, struct tcp_conn *c) {
+  uint32_t end = c->write_seq + ((c->flags & CONN_SHUT) ? 1 : 0);
+  bool waiting = c->state < TCP_ESTABLISHED || c->snd_una != end;
+  if (waiting && c->rto_at == 0 && c->state != TCP_TIME_WAIT)
+    conn_set_rto(st, c);
+  conn_output_done(st, c);
+  conn_arm(st, c);
+}
+
 void tcp_output(struct stack *st, struct tcp_conn *c) {
   bool done = true;
+  if (!conn_path(st, c)) {
+    postpone(st, c);
+    return;
+  }
   if (c->state == TCP_SYN_SENT || c->state == TCP_SYN_RCVD) {
     if (c->snd_nxt == c->iss)
       done = tcp_send_syn(st, c);
@@ -299,5 +351,4 @@ void tcp_output(struct stack *st, struct tcp_conn *c) {
   conn_output_done(st, c);
   if (!done)
     conn_wants_output(st, c); /* at the end, behind those that haven't had their turn */
-  conn_arm(st, c);
 }

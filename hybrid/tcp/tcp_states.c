@@ -16,10 +16,7 @@ void tcp_reply_reset(struct stack *st, const struct packet *p, const struct segm
   uint32_t frame = frame_alloc(st->arena);
   if (frame == FRAME_NONE)
     return;
-  struct frame *f = frame_meta(st->arena, frame);
-  f->off = (uint16_t)(f->off - TCP_LEN);
-  f->len = TCP_LEN;
-  uint8_t *h = frame_data(st->arena, frame);
+  uint8_t *h = frame_data(st->arena, frame) - TCP_LEN;
   memset(h, 0, TCP_LEN);
   store16(h, p->key.local_port);
   store16(h + 2, p->key.remote_port);
@@ -40,8 +37,13 @@ void tcp_reply_reset(struct stack *st, const struct packet *p, const struct segm
   memcpy(back.mac, eth + 6, 6);
   st->stats->tcp_out++;
   st->stats->tcp_resets_out++;
-  path_send(st, &back, p->key.local, p->key.remote, PROTO_TCP, eth + 12,
-            (uint8_t)(p->l3_off - in->off - ETH_LEN), frame);
+  struct ip_ends ends = {.src = p->key.local,
+                         .dst = p->key.remote,
+                         .vlan = eth + 12,
+                         .vlan_len = (uint8_t)(p->l3_off - in->off - ETH_LEN),
+                         .proto = PROTO_TCP,
+                         .is4 = ip_is_4(p->key.local)};
+  path_send(st, &back, &ends, frame, h, TCP_LEN);
 }
 
 void conn_challenge(struct stack *st, struct tcp_conn *c) {

@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A connection's timers. Each kind is a deadline in the connection, and the wheel
- * holds one timer for the earliest. Moving a deadline later (which every ACK does)
- * only stores it: the wheel's timer fires at the old time, sees that nothing is
- * due, and is armed again.
+ * holds one timer for the earliest, whose time is kept in the connection too
+ * (timer_at). Moving a deadline later (which every ACK does) or clearing it only
+ * stores it: the wheel's timer fires at the old time, sees that nothing is due, and
+ * is armed again.
  */
 #include <errno.h>
 
 #include "tcp/tcp.h"
+
+void conn_arm_wheel(struct stack *st, struct tcp_conn *c, uint64_t at) {
+  c->timer_at = at;
+  wheel_arm(&st->wheel, conn_index(st, c), at);
+}
+
+void conn_disarm(struct stack *st, struct tcp_conn *c) {
+  c->timer_at = UINT64_MAX;
+  wheel_cancel(&st->wheel, conn_index(st, c));
+}
 
 void conn_arm(struct stack *st, struct tcp_conn *c) {
   uint64_t at = UINT64_MAX;
@@ -17,16 +28,7 @@ void conn_arm(struct stack *st, struct tcp_conn *c) {
     at = c->delack_at;
   if (c->close_at && c->close_at < at)
     at = c->close_at;
-  uint32_t index = conn_index(st, c);
-  if (at == UINT64_MAX) /* nothing due; a timer that is still armed will find that out */
-    return;
-  if (!wheel_armed(&st->wheel, index) || wheel_deadline(&st->wheel, index) > at)
-    wheel_arm(&st->wheel, index, at);
-}
-
-void conn_set_rto(struct stack *st, struct tcp_conn *c) {
-  c->flags &= (uint16_t)~CONN_PROBE;
-  c->rto_at = st->now + (uint64_t)c->rto_us * NS_PER_US;
+  conn_arm_at(st, c, at); /* nothing due: a timer that is still armed will find that out */
 }
 
 static void back_off(struct stack *st, struct tcp_conn *c) {
@@ -73,6 +75,7 @@ static void retransmission_timeout(struct stack *st, struct tcp_conn *c) {
 }
 
 void tcp_timer(struct stack *st, struct tcp_conn *c) {
+  c->timer_at = UINT64_MAX; /* the wheel has let go of it */
   if (c->close_at && c->close_at <= st->now) {
     if (c->queue == QUEUE_NONE)
       conn_free(st, c);

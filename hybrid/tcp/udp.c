@@ -218,8 +218,12 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
   struct frame *f;
   const hy_seg *first = &sga->segs[0];
   uint32_t off = (uint32_t)((uint8_t *)first->addr - frame_base(st->arena, first->frame));
-  f = sga->nsegs == 1 ? frame_meta(st->arena, first->frame) : NULL;
-  if (f && f->head == off && off >= ETH_LEN + headers && !(f->flags & FRAME_IN_DEVICE)) {
+  bool in_place = false;
+  if (sga->nsegs == 1) {
+    f = frame_meta(st->arena, first->frame);
+    in_place = f->head == off && off >= ETH_LEN + headers && !(f->flags & FRAME_IN_DEVICE);
+  }
+  if (in_place) {
     frame = first->frame;
     frame_ref(st->arena, frame);
     f->off = (uint16_t)off;
@@ -246,7 +250,8 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
     sum = 0xffff; /* RFC 768: zero would say that there is none */
   memcpy(h + 6, &sum, 2);
   st->stats->udp_out++;
-  path_send(st, &path, source, peer->ip, PROTO_UDP, NULL, 0, frame);
+  struct ip_ends ends = {.src = source, .dst = peer->ip, .proto = PROTO_UDP, .is4 = peer->family == 4};
+  path_send(st, &path, &ends, frame, h, f->len);
   if (token != TOKEN_NONE)
     token_complete(st->tokens, token, 0, q->user);
   if (give)
