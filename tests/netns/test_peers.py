@@ -558,6 +558,25 @@ def test_a_peer_behind_a_router_and_an_address_that_came_later(app: App) -> None
     until(meets, "a connection between them")
 
 
+def test_a_peer_whose_ethernet_address_changes(app: App) -> None:
+    with dial(app, "echo") as peer:
+        peer.send_all(b"before")
+        assert peer.sock.recv(64) == b"before"
+        changed = [
+            "ip",
+            "link",
+            "set",
+            app.lab.client.interface,
+            "address",
+            f"02:00:00:00:{os.getpid() % 256:02x}:01",
+        ]
+        app.lab.client.run(changed)
+        peer.send_all(b"after")
+        assert peer.sock.recv(64) == b"after"
+        peer.end()
+        assert peer.read_all().count == 0
+
+
 def test_addresses_of_the_link_alone(app: App) -> None:
     """fe80::/10, whose scope is in the socket address and not in the packet."""
     shown = app.side.run(
