@@ -374,6 +374,9 @@ static void deliver_stream(struct stack *st, struct queue *q, hy_event *event) {
           (hy_seg){.addr = frame_data(st->arena, frame), .len_bytes = f->len, .frame = frame};
     }
     *st->app_frames += sga->nsegs;
+    /* Doubles with each window's worth that is read: a reader that sleeps ties up little. */
+    uint32_t grown = c->rcv_limit + (uint32_t)hy_sga_bytes(sga);
+    c->rcv_limit = grown < st->rcvbuf_bytes ? grown : st->rcvbuf_bytes;
     conn_window_update(st, c);
   }
   conn_wake_reader(st, c);

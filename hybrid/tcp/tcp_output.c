@@ -24,7 +24,7 @@ bool conn_path(struct stack *st, struct tcp_conn *c) {
 }
 
 uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
-  uint32_t space = st->rcvbuf_bytes > c->rxq_bytes ? st->rcvbuf_bytes - c->rxq_bytes : 0;
+  uint32_t space = c->rcv_limit > c->rxq_bytes ? c->rcv_limit - c->rxq_bytes : 0;
   space = min32(space, 65535u << c->rcv_wscale); /* more can't be said */
   /* When frames run short all connections get less: each free frame may hold one small segment. */
   uint32_t keep = st->frames_reserve / 2; /* the application stops at twice that: it can't close the window */
