@@ -5,15 +5,17 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define GENERATION_MASK ((1u << (31 - QUEUE_INDEX_BITS)) - 1)
+#define QD_MASK 0x7fffffffu /* a qd isn't negative */
 
 int queues_init(struct queues *q, uint32_t count) {
   assert(count > 0 && count <= QUEUE_MAX);
   *q = (struct queues){.count = count, .slots = calloc(count, sizeof(struct queue))};
   if (!q->slots)
     return -ENOMEM;
-  for (uint32_t i = 0; i < count; i++)
-    q->slots[i].next_free = i + 1 < count ? i + 1 : QUEUE_NONE;
+  for (uint32_t i = 0; i < count; i++) {
+    q->slots[i].qd = ~(hy_qd)i;
+    q->slots[i].object = i + 1 < count ? i + 1 : QUEUE_NONE;
+  }
   q->free_head = 0;
   q->free_tail = count - 1;
   return 0;
@@ -29,9 +31,8 @@ uint32_t queue_take(struct queues *q, enum queue_kind kind, const struct transpo
   if (index == QUEUE_NONE)
     return QUEUE_NONE;
   struct queue *slot = &q->slots[index];
-  q->free_head = slot->next_free;
-  uint16_t generation = slot->generation;
-  *slot = (struct queue){.ops = ops, .kind = (uint8_t)kind, .generation = generation, .object = QUEUE_NONE};
+  q->free_head = slot->object;
+  *slot = (struct queue){.ops = ops, .kind = (uint8_t)kind, .qd = ~slot->qd, .object = QUEUE_NONE};
   return index;
 }
 
@@ -39,11 +40,11 @@ void queue_release(struct queues *q, uint32_t index) {
   struct queue *slot = &q->slots[index];
   assert(slot->kind != QUEUE_FREE);
   slot->kind = QUEUE_FREE;
-  slot->generation = (slot->generation + 1) & GENERATION_MASK;
-  slot->next_free = QUEUE_NONE;
+  slot->qd = ~(hy_qd)(((uint32_t)slot->qd + QUEUE_MAX) & QD_MASK); /* the next generation */
+  slot->object = QUEUE_NONE;
   if (q->free_head == QUEUE_NONE)
     q->free_head = index;
   else
-    q->slots[q->free_tail].next_free = index;
+    q->slots[q->free_tail].object = index;
   q->free_tail = index;
 }

@@ -31,12 +31,12 @@ struct queue {
   const struct transport_ops *ops;
   struct token_list pops; /* or accepts, of a listener */
   struct token_list drains;
-  uint32_t object;     /* the transport's index; of QUEUE_STREAM and QUEUE_DGRAM without port: none */
-  hy_addr local;       /* bound address; port 0: not bound */
-  uint16_t generation; /* 13 bits are used */
-  uint8_t kind;        /* enum queue_kind */
+  uint32_t object; /* the transport's index, or QUEUE_NONE; while it is free, the next free one */
+  hy_addr local;   /* bound address; port 0: not bound */
+  hy_qd qd;        /* its name; while it is free, the complement of its next one: never asked for */
+  uint8_t kind;    /* enum queue_kind */
   uint8_t bound;
-  uint32_t next_free;
+  uint8_t reserved[2];
 };
 static_assert(sizeof(struct queue) == 64, "one cache line per queue");
 
@@ -50,16 +50,13 @@ int queues_init(struct queues *q, uint32_t count);
 void queues_fini(struct queues *q);
 
 static inline hy_qd queue_qd(const struct queues *q, uint32_t index) {
-  return (hy_qd)(((uint32_t)q->slots[index].generation << QUEUE_INDEX_BITS) | index);
+  return q->slots[index].qd;
 }
 
 /* The queue of a qd, or NULL if it is closed or never was. */
 static inline struct queue *queue_find(const struct queues *q, hy_qd qd) {
   uint32_t index = (uint32_t)qd & (QUEUE_MAX - 1);
-  if (qd < 0 || index >= q->count)
-    return NULL;
-  struct queue *slot = &q->slots[index];
-  return slot->kind != QUEUE_FREE && slot->generation == (uint32_t)qd >> QUEUE_INDEX_BITS ? slot : NULL;
+  return index < q->count && q->slots[index].qd == qd ? &q->slots[index] : NULL;
 }
 
 static inline uint32_t queue_index(const struct queues *q, const struct queue *slot) {

@@ -31,11 +31,9 @@ struct token {
   uint32_t queue; /* index of the queue */
   int32_t status;
   hy_qd qd;
-  hy_qd accepted;
-  hy_addr addr;
   uint8_t op;    /* enum hy_op */
   uint8_t state; /* enum token_state */
-  uint8_t reserved[6];
+  uint8_t reserved[26];
 };
 static_assert(sizeof(struct token) == 64, "one cache line per token");
 
@@ -73,12 +71,7 @@ static inline uint32_t token_take(struct tokens *t, enum hy_op op, uint32_t queu
   slot->state = TOKEN_WAITING;
   slot->queue = queue;
   slot->qd = qd;
-  slot->accepted = -1;
-  slot->status = 0;
-  slot->next = TOKEN_NONE;
-  slot->user = NULL;
-  slot->addr.family = 0;
-  return index;
+  return index; /* the rest is filled in by who queues it, and by token_complete */
 }
 
 static inline void token_complete(struct tokens *t, uint32_t index, int status, void *user) {
@@ -135,10 +128,8 @@ static inline void token_list_push(struct tokens *t, struct token_list *l, uint3
 
 static inline uint32_t token_list_shift(struct tokens *t, struct token_list *l) {
   uint32_t index = l->head;
-  if (index != TOKEN_NONE) {
+  if (index != TOKEN_NONE)
     l->head = t->slots[index].next;
-    t->slots[index].next = TOKEN_NONE;
-  }
   return index;
 }
 

@@ -62,10 +62,18 @@ static inline uint64_t csum_add(uint64_t sum, const uint8_t *p, size_t len) {
     p += 32;
   }
   uint64_t w;
-  for (left &= 31; left >= 8; p += 8, left -= 8) {
+  if (left & 16) {
+    uint64_t both[2];
+    memcpy(both, p, 16);
+    sum = csum_carry(csum_carry(sum, both[0]), both[1]);
+    p += 16;
+  }
+  if (left & 8) {
     memcpy(&w, p, 8);
     sum = csum_carry(sum, w);
+    p += 8;
   }
+  left &= 7;
   if (left == 0)
     return sum;
   if (__builtin_expect(len >= 8, 1)) { /* the last eight bytes, less those that have been added */

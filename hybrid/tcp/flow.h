@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -45,20 +46,44 @@ struct flow_table {
 int flow_table_init(struct flow_table *t, uint32_t flows, const uint64_t secret[6]);
 void flow_table_fini(struct flow_table *t);
 
+/* From the first four bytes of a transport header that was received. */
+static inline void flow_key_ports(struct flow_key *key, const uint8_t *header) {
+  uint32_t ports;
+  memcpy(&ports, header, 4);
+  ports = (ports & 0x00ff00ffu) << 8 | (ports >> 8 & 0x00ff00ffu); /* swaps the bytes of both halves */
+  memcpy(&key->remote_port, &ports, 4);                            /* in one word, as it will be read again */
+}
+static_assert(offsetof(struct flow_key, local_port) == offsetof(struct flow_key, remote_port) + 2,
+              "adjacent");
+
+static inline uint64_t flow_word(const uint8_t *p) {
+  uint64_t w;
+  memcpy(&w, p, 8);
+  return w;
+}
+
+static inline uint32_t flow_key_ends(const struct flow_key *key) {
+  uint32_t ports;
+  memcpy(&ports, &key->remote_port, 4);
+  return ports;
+}
+
+/*
+ * Word by word, and not copied out as a whole: the key has just been written in these very words, and a
+ * wider load would have to wait until they have all reached the cache.
+ */
 static inline uint32_t flow_key_hash(const struct flow_table *t, const struct flow_key *key) {
-  uint64_t words[5] = {0};
-  memcpy(words, key, sizeof *key);
+  uint64_t words[5] = {flow_word(key->remote), flow_word(key->remote + 8), flow_word(key->local),
+                       flow_word(key->local + 8), flow_key_ends(key)};
   return (uint32_t)flow_hash(t->secret, words);
 }
 
 static inline bool flow_key_equal(const struct flow_key *a, const struct flow_key *b) {
-  uint64_t x[4], y[4];
-  uint32_t p, q;
-  memcpy(x, a, 32);
-  memcpy(y, b, 32);
-  memcpy(&p, &a->remote_port, 4);
-  memcpy(&q, &b->remote_port, 4);
-  return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (p ^ q)) == 0;
+  uint64_t remote =
+      (flow_word(a->remote) ^ flow_word(b->remote)) | (flow_word(a->remote + 8) ^ flow_word(b->remote + 8));
+  uint64_t local =
+      (flow_word(a->local) ^ flow_word(b->local)) | (flow_word(a->local + 8) ^ flow_word(b->local + 8));
+  return (remote | local | (flow_key_ends(a) ^ flow_key_ends(b))) == 0;
 }
 
 static inline void flow_prefetch(const struct flow_table *t, uint32_t hash) {

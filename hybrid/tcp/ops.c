@@ -365,17 +365,23 @@ static void deliver_stream(struct stack *st, struct queue *q, hy_event *event) {
   if (*st->app_frames + HY_SGA_SEGS > st->app_frames_max) {
     event->status = -ENOBUFS; /* the data stays for the next pop */
   } else {
-    while (c->rxq_head != FRAME_NONE && sga->nsegs < HY_SGA_SEGS) {
-      uint32_t frame = c->rxq_head;
-      struct frame *f = frame_meta(st->arena, frame);
-      c->rxq_head = f->next;
-      c->rxq_bytes -= f->len;
-      sga->segs[sga->nsegs++] =
-          (hy_seg){.addr = frame_data(st->arena, frame), .len_bytes = f->len, .frame = frame};
+    const struct arena *arena = st->arena;
+    uint32_t frame = c->rxq_head, nsegs = 0, bytes = 0;
+    for (; frame != FRAME_NONE && nsegs < HY_SGA_SEGS; nsegs++) {
+      const struct frame *f = frame_meta(arena, frame);
+      hy_seg *seg = &sga->segs[nsegs];
+      seg->addr = frame_base(arena, frame) + f->off;
+      seg->len_bytes = f->len;
+      seg->frame = frame;
+      bytes += f->len;
+      frame = f->next;
     }
-    *st->app_frames += sga->nsegs;
+    sga->nsegs = nsegs;
+    c->rxq_head = frame;
+    c->rxq_bytes -= bytes;
+    *st->app_frames += nsegs;
     /* Doubles with each window's worth that is read: a reader that sleeps ties up little. */
-    uint32_t grown = c->rcv_limit + (uint32_t)hy_sga_bytes(sga);
+    uint32_t grown = c->rcv_limit + bytes;
     c->rcv_limit = grown < st->rcvbuf_bytes ? grown : st->rcvbuf_bytes;
     conn_window_update(st, c);
   }

@@ -79,14 +79,12 @@ void stack_host_changed(struct stack *st) {
 }
 
 static void dispatch(struct stack *st, struct packet *p) {
-  if (p->proto == PROTO_TCP && p->l4_len >= TCP_LEN) {
+  if (__builtin_expect(p->proto == PROTO_TCP, 1)) {
     tcp_input(st, p);
   } else if (p->proto == PROTO_UDP) {
     udp_input(st, p);
   } else {
-    if (p->proto == PROTO_TCP)
-      st->stats->drop_tcp_header++;
-    else if (p->proto == PROTO_ICMP || p->proto == PROTO_ICMP6)
+    if (p->proto == PROTO_ICMP || p->proto == PROTO_ICMP6)
       st->stats->drop_icmp++;
     else
       st->stats->drop_protocol++;
@@ -98,16 +96,9 @@ static void dispatch(struct stack *st, struct packet *p) {
  * In stages, so that the cache misses of a burst overlap: headers of all frames, then the flow table's
  * lines, then the connections', then the work itself.
  */
-void stack_input(struct stack *st, uint8_t link, const uint32_t *frames, unsigned n) {
+static void input_burst(struct stack *st, uint8_t link, const uint32_t *frames, unsigned n) {
   struct packet packets[DEVICE_BURST];
   unsigned parsed = 0;
-  assert(n <= DEVICE_BURST);
-  if (!st->links[link].known) { /* nothing is known of the interface: no address of ours is behind it */
-    for (unsigned i = 0; i < n; i++)
-      frame_unref(st->arena, frames[i]);
-    st->stats->drop_mac += n;
-    return;
-  }
   for (unsigned i = 0; i < n; i++) {
     struct packet *p = &packets[parsed];
     if (i + 1 < n)
@@ -116,27 +107,42 @@ void stack_input(struct stack *st, uint8_t link, const uint32_t *frames, unsigne
       frame_unref(st->arena, frames[i]);
       continue;
     }
-    if (p->proto == PROTO_TCP && p->l4_len >= TCP_LEN) {
-      const uint8_t *h = frame_base(st->arena, p->frame) + p->l4_off;
-      p->key.remote_port = load16(h);
-      p->key.local_port = load16(h + 2);
-      p->hash = flow_key_hash(&st->flows, &p->key);
+    if (p->proto == PROTO_TCP)
       flow_prefetch(&st->flows, p->hash);
-    }
     parsed++;
   }
-  if (parsed > 1) {
-    for (unsigned i = 0; i < parsed; i++) {
-      const struct flow_entry *e = &st->flows.entries[packets[i].hash & st->flows.mask];
-      if (packets[i].proto == PROTO_TCP && packets[i].l4_len >= TCP_LEN && e->conn != FLOW_NONE) {
-        const struct tcp_conn *c = conn_at(st, e->conn);
-        __builtin_prefetch(c);
-        __builtin_prefetch((const uint8_t *)c + 64);
-      }
+  for (unsigned i = 0; i < parsed; i++) {
+    const struct flow_entry *e = &st->flows.entries[packets[i].hash & st->flows.mask];
+    if (packets[i].proto == PROTO_TCP && e->conn != FLOW_NONE) {
+      const struct tcp_conn *c = conn_at(st, e->conn);
+      __builtin_prefetch(c);
+      __builtin_prefetch((const uint8_t *)c + 64);
     }
   }
   for (unsigned i = 0; i < parsed; i++)
     dispatch(st, &packets[i]);
+}
+
+/* A frame that came alone has nothing to overlap with. */
+static void input_one(struct stack *st, uint8_t link, uint32_t frame) {
+  struct packet packet;
+  if (packet_parse(st, link, frame, &packet))
+    dispatch(st, &packet);
+  else
+    frame_unref(st->arena, frame);
+}
+
+void stack_input(struct stack *st, uint8_t link, const uint32_t *frames, unsigned n) {
+  assert(n <= DEVICE_BURST);
+  if (__builtin_expect(!st->links[link].known, 0)) { /* no address of ours is behind the interface */
+    for (unsigned i = 0; i < n; i++)
+      frame_unref(st->arena, frames[i]);
+    st->stats->drop_mac += n;
+  } else if (n == 1) {
+    input_one(st, link, frames[0]);
+  } else {
+    input_burst(st, link, frames, n);
+  }
 }
 
 void stack_tick(struct stack *st, uint64_t now) {

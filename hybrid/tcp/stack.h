@@ -61,6 +61,8 @@ struct link {
 struct packet {
   struct flow_key key;
   uint32_t hash;
+  uint8_t *l4;        /* the transport header */
+  uint64_t addresses; /* their sum, for the pseudo-header */
   uint32_t frame;
   uint16_t l3_off;
   uint16_t l4_off;
@@ -170,7 +172,7 @@ static inline void link_send(struct stack *st, struct link *link, uint32_t frame
   link->tx[link->tx_tail++ & (LINK_TX_FRAMES - 1)] = frame;
 }
 
-/* False: dropped and counted. Fills in all of the packet but the hash. */
+/* False: dropped and counted. Fills in all of the packet; ports and hash where it is TCP. */
 bool packet_parse(struct stack *st, uint8_t link, uint32_t frame, struct packet *out);
 
 /* Where the packets of a flow go. */

@@ -269,7 +269,11 @@ void conn_drop_rx(struct stack *st, struct tcp_conn *c);
 /* Initial sequence number (RFC 6528) and timestamp offset from the four-tuple and the time. */
 void conn_choose_iss(struct stack *st, struct tcp_conn *c);
 /* Completes pops and drains that can be. */
-void conn_wake_reader(struct stack *st, struct tcp_conn *c);
+void conn_wake_reader_now(struct stack *st, struct tcp_conn *c);
+static inline void conn_wake_reader(struct stack *st, struct tcp_conn *c) {
+  if (c->rxq_head != FRAME_NONE || (c->flags & CONN_RCV_FIN) || c->error != 0)
+    conn_wake_reader_now(st, c);
+}
 void conn_wake_drains(struct stack *st, struct tcp_conn *c);
 /*
  * Bytes that a connection may have queued: sndbuf_bytes, and when frames run short a share of those that are
@@ -301,7 +305,29 @@ void tcp_input_states(struct stack *st, struct tcp_conn *c, struct packet *p, st
 void tcp_reply_reset(struct stack *st, const struct packet *p, const struct segment *seg);
 void conn_challenge(struct stack *st, struct tcp_conn *c);
 
-/* tcp_reass.c: both take over the packet's frame. Return false if nothing was kept. */
+/* tcp_reass.c */
+/* Makes the payload a frame's valid bytes. */
+static inline void frame_trim(struct stack *st, uint32_t frame, const uint8_t *payload, uint32_t len,
+                              uint32_t seq) {
+  struct frame *f = frame_meta(st->arena, frame);
+  f->off = f->head = (uint16_t)(payload - frame_base(st->arena, frame));
+  f->len = (uint16_t)len;
+  f->seq = seq;
+  f->next = FRAME_NONE;
+}
+/* Data of a reader who has read all that came before, with nothing ahead of it. Takes over the frame. */
+static inline void reass_first(struct stack *st, struct tcp_conn *c, uint32_t frame, uint8_t *payload,
+                               uint32_t len) {
+  frame_trim(st, frame, payload, len, c->rcv_nxt);
+  c->rxq_head = c->rxq_tail = frame;
+  c->rxq_bytes = len;
+  c->rcv_nxt += len;
+}
+/* Too few free frames to keep even what is in order. */
+static inline bool reass_refuses(const struct stack *st) {
+  return st->arena->free_count < st->frames_reserve / 2;
+}
+/* Both take over the packet's frame. Return false if nothing was kept. */
 bool reass_in_order(struct stack *st, struct tcp_conn *c, uint32_t frame, uint8_t *payload, uint32_t len);
 bool reass_out_of_order(struct stack *st, struct tcp_conn *c, uint32_t frame, uint8_t *payload, uint32_t seq,
                         uint32_t len);
@@ -330,7 +356,12 @@ bool tcp_send_syn(struct stack *st, struct tcp_conn *c);
 bool conn_path(struct stack *st, struct tcp_conn *c);
 /* How far the window may open now; never less than has been advertised. */
 uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c);
-void conn_window_update(struct stack *st, struct tcp_conn *c);
+/* The application has read: tells the peer where the window has at least doubled. */
+void conn_window_widen(struct stack *st, struct tcp_conn *c);
+static inline void conn_window_update(struct stack *st, struct tcp_conn *c) {
+  if (c->rcv_adv - c->rcv_nxt <= st->rcvbuf_bytes / 2) /* it can double still */
+    conn_window_widen(st, c);
+}
 
 /* tcp_timer.c */
 /* The wheel has to call at `at` or earlier; nearly always it will anyway. */

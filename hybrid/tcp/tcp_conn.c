@@ -194,7 +194,7 @@ void conn_complete(struct stack *st, struct tcp_conn *c, uint32_t token, int sta
   token_complete(st->tokens, token, status, user);
 }
 
-void conn_wake_reader(struct stack *st, struct tcp_conn *c) {
+void conn_wake_reader_now(struct stack *st, struct tcp_conn *c) {
   if (c->queue == QUEUE_NONE || (c->flags & CONN_POP_READY))
     return;
   struct queue *q = &st->queues->slots[c->queue];
@@ -202,11 +202,9 @@ void conn_wake_reader(struct stack *st, struct tcp_conn *c) {
     return;
   if (c->rxq_head != FRAME_NONE) {
     c->flags |= CONN_POP_READY; /* one at a time: the next may find nothing left */
-    conn_complete(st, c, token_list_shift(st->tokens, &q->pops), 0);
+    token_complete(st->tokens, token_list_shift(st->tokens, &q->pops), 0, q->user);
     return;
   }
-  if (!(c->flags & CONN_RCV_FIN) && c->error == 0)
-    return;
   int status = c->flags & CONN_RCV_FIN ? 0 : c->error;
   while (q->pops.head != TOKEN_NONE)
     conn_complete(st, c, token_list_shift(st->tokens, &q->pops), status);

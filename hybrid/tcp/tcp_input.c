@@ -38,8 +38,11 @@ static void fast_path(struct stack *st, struct tcp_conn *c, uint32_t frame, cons
     frame_unref(st->arena, frame);
     return;
   }
-  if (reass_in_order(st, c, frame, payload, len))
-    conn_wake_reader(st, c);
+  if (__builtin_expect(c->rxq_head == FRAME_NONE && !reass_refuses(st), 1))
+    reass_first(st, c, frame, payload, len);
+  else
+    reass_in_order(st, c, frame, payload, len);
+  conn_wake_reader(st, c);
   if (c->quickacks > 0) {
     c->quickacks--;
     conn_ack_now(st, c);
@@ -62,16 +65,14 @@ static bool usual_timestamps(struct stack *st, struct tcp_conn *c, const uint8_t
   return true;
 }
 
-static bool checksum_good(const struct stack *st, const struct packet *p, const uint8_t *h) {
+static inline bool checksum_good(const struct stack *st, const struct packet *p) {
   if (frame_meta(st->arena, p->frame)->flags & FRAME_CSUM_GOOD)
     return true;
-  const uint8_t *l3 = frame_base(st->arena, p->frame) + p->l3_off;
-  uint64_t pseudo = l3[0] >> 4 == 4 ? csum_pseudo4(l3 + 12, PROTO_TCP, p->l4_len)
-                                    : csum_pseudo6(l3 + 8, PROTO_TCP, p->l4_len);
-  return csum_fold(csum_add(pseudo, h, p->l4_len)) == 0;
+  uint64_t pseudo = csum_carry(p->addresses, csum_protocol(PROTO_TCP, p->l4_len));
+  return csum_fold(csum_add(pseudo, p->l4, p->l4_len)) == 0;
 }
 
-static struct tcp_conn *conn_find(const struct stack *st, const struct packet *p) {
+static inline struct tcp_conn *conn_find(const struct stack *st, const struct packet *p) {
   const struct flow_table *t = &st->flows;
   for (uint32_t i = p->hash & t->mask; t->entries[i].conn != FLOW_NONE; i = (i + 1) & t->mask) {
     struct tcp_conn *c = conn_at(st, t->entries[i].conn);
@@ -81,36 +82,19 @@ static struct tcp_conn *conn_find(const struct stack *st, const struct packet *p
   return NULL;
 }
 
-void tcp_input(struct stack *st, struct packet *p) {
-  uint8_t *h = frame_base(st->arena, p->frame) + p->l4_off;
-  uint32_t word = load16(h + 12); /* data offset, reserved bits, flags */
-  uint32_t header_len = (word >> 12) * 4;
-  st->stats->tcp_in++;
-  if (header_len < TCP_LEN || header_len > p->l4_len) {
-    st->stats->drop_tcp_header++;
-    goto drop;
-  }
-  if (!checksum_good(st, p, h)) {
-    st->stats->drop_checksum++;
-    goto drop;
-  }
-  uint32_t seq = load32(h + 4), ack = load32(h + 8), len = p->l4_len - header_len;
-  struct tcp_conn *c = conn_find(st, p);
-  if (__builtin_expect(c && (word & ~(uint32_t)TCP_PSH) == c->predicted && seq == c->rcv_nxt &&
-                           len <= c->rcv_adv - c->rcv_nxt && ack - c->snd_una <= c->snd_max - c->snd_una &&
-                           (!(c->flags & CONN_TS) || usual_timestamps(st, c, h, seq)),
-                       1)) {
-    fast_path(st, c, p->frame, h, seq, ack, h + header_len, len);
-    return;
-  }
+/* What header prediction leaves. Takes over the frame. */
+static __attribute__((noinline)) void input_unpredicted(struct stack *st, struct tcp_conn *c,
+                                                        struct packet *p) {
+  uint8_t *h = p->l4;
+  uint32_t header_len = (uint32_t)(h[12] >> 4) * 4;
   struct segment seg = {
-      .seq = seq,
-      .ack = ack,
+      .seq = load32(h + 4),
+      .ack = load32(h + 8),
       .wnd = load16(h + 14),
-      .len = len,
+      .len = p->l4_len - header_len,
       .payload = h + header_len,
       .header = h,
-      .flags = (uint8_t)word,
+      .flags = h[13],
   };
   if (c) {
     tcp_input_states(st, c, p, &seg); /* takes over the frame */
@@ -128,6 +112,33 @@ void tcp_input(struct stack *st, struct packet *p) {
     st->stats->drop_no_socket++;
     tcp_reply_reset(st, p, &seg);
   }
+drop:
+  frame_unref(st->arena, p->frame);
+}
+
+void tcp_input(struct stack *st, struct packet *p) {
+  uint8_t *h = p->l4;
+  uint32_t word = load16(h + 12); /* data offset, reserved bits, flags */
+  uint32_t header_len = (word >> 12) * 4;
+  st->stats->tcp_in++;
+  if (header_len < TCP_LEN || header_len > p->l4_len) {
+    st->stats->drop_tcp_header++;
+    goto drop;
+  }
+  if (!checksum_good(st, p)) {
+    st->stats->drop_checksum++;
+    goto drop;
+  }
+  uint32_t seq = load32(h + 4), ack = load32(h + 8), len = p->l4_len - header_len;
+  struct tcp_conn *c = conn_find(st, p);
+  if (__builtin_expect(c && (word & ~(uint32_t)TCP_PSH) == c->predicted && seq == c->rcv_nxt &&
+                           len <= c->rcv_adv - c->rcv_nxt && ack - c->snd_una <= c->snd_max - c->snd_una &&
+                           (!(c->flags & CONN_TS) || usual_timestamps(st, c, h, seq)),
+                       1))
+    fast_path(st, c, p->frame, h, seq, ack, h + header_len, len);
+  else
+    input_unpredicted(st, c, p);
+  return;
 drop:
   frame_unref(st->arena, p->frame);
 }

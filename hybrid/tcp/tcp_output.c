@@ -38,9 +38,9 @@ uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
   return edge;
 }
 
-void conn_window_update(struct stack *st, struct tcp_conn *c) {
+void conn_window_widen(struct stack *st, struct tcp_conn *c) {
   uint32_t known = c->rcv_adv - c->rcv_nxt;
-  if (known > st->rcvbuf_bytes / 2 || !conn_readable_state(c)) /* it can't double any more */
+  if (!conn_readable_state(c))
     return;
   uint32_t now = conn_window_edge(st, c) - c->rcv_nxt;
   if (now > known && now >= 2 * known) /* Linux: __tcp_cleanup_rbuf */

@@ -12,7 +12,8 @@
 #include "tcp/tcp.h"
 
 /* Appends len bytes to a frame if they fit behind what it holds and nobody else refers to it. */
-static bool merge(struct stack *st, uint32_t into, const uint8_t *payload, uint32_t len) {
+static __attribute__((noinline)) bool merge(struct stack *st, uint32_t into, const uint8_t *payload,
+                                            uint32_t len) {
   struct frame *f = frame_meta(st->arena, into);
   if (len > TCP_COALESCE_BYTES || f->refs != 1 || f->off + f->len + len > st->arena->frame_size)
     return false;
@@ -21,15 +22,6 @@ static bool merge(struct stack *st, uint32_t into, const uint8_t *payload, uint3
   f->segs++;
   st->stats->tcp_in_copied_bytes += len;
   return true;
-}
-
-/* Makes the frame's valid bytes the payload. */
-static void trim_to(struct stack *st, uint32_t frame, const uint8_t *payload, uint32_t len, uint32_t seq) {
-  struct frame *f = frame_meta(st->arena, frame);
-  f->off = f->head = (uint16_t)(payload - frame_base(st->arena, frame));
-  f->len = (uint16_t)len;
-  f->seq = seq;
-  f->next = FRAME_NONE;
 }
 
 static void append(struct stack *st, struct tcp_conn *c, uint32_t frame, uint32_t len) {
@@ -66,7 +58,7 @@ void reass_drop(struct stack *st, struct tcp_conn *c) {
 }
 
 /* Moves to the reader what has become in order; cuts off what overlaps. */
-static void close_gap(struct stack *st, struct tcp_conn *c) {
+static __attribute__((noinline, cold)) void close_gap(struct stack *st, struct tcp_conn *c) {
   while (c->ooo != RANGE_NONE && seq_leq(st->ranges[c->ooo].start, c->rcv_nxt)) {
     uint32_t r = c->ooo;
     c->ooo = st->ranges[r].next;
@@ -78,7 +70,7 @@ static void close_gap(struct stack *st, struct tcp_conn *c) {
       if (known >= f->len) {
         frame_unref(st->arena, frame);
       } else {
-        trim_to(st, frame, frame_data(st->arena, frame) + known, f->len - known, c->rcv_nxt);
+        frame_trim(st, frame, frame_data(st->arena, frame) + known, f->len - known, c->rcv_nxt);
         append(st, c, frame, f->len);
       }
       frame = next;
@@ -88,7 +80,7 @@ static void close_gap(struct stack *st, struct tcp_conn *c) {
 }
 
 bool reass_in_order(struct stack *st, struct tcp_conn *c, uint32_t frame, uint8_t *payload, uint32_t len) {
-  if (__builtin_expect(st->arena->free_count < st->frames_reserve / 2, 0)) {
+  if (__builtin_expect(reass_refuses(st), 0)) {
     st->stats->drop_no_memory++;
     frame_unref(st->arena, frame);
     return false;
@@ -98,7 +90,7 @@ bool reass_in_order(struct stack *st, struct tcp_conn *c, uint32_t frame, uint8_
     c->rcv_nxt += len;
     frame_unref(st->arena, frame);
   } else {
-    trim_to(st, frame, payload, len, c->rcv_nxt);
+    frame_trim(st, frame, payload, len, c->rcv_nxt);
     append(st, c, frame, len);
   }
   if (__builtin_expect(c->ooo != RANGE_NONE, 0))
@@ -133,7 +125,7 @@ bool reass_out_of_order(struct stack *st, struct tcp_conn *c, uint32_t frame, ui
     if (merge(st, range->tail, payload, len)) {
       frame_unref(st->arena, frame);
     } else {
-      trim_to(st, frame, payload, len, range->end);
+      frame_trim(st, frame, payload, len, range->end);
       frame_meta(st->arena, range->tail)->next = frame;
       range->tail = frame;
     }
@@ -148,7 +140,7 @@ bool reass_out_of_order(struct stack *st, struct tcp_conn *c, uint32_t frame, ui
     }
     uint32_t fresh = st->range_free;
     st->range_free = st->ranges[fresh].next;
-    trim_to(st, frame, payload, len, seq);
+    frame_trim(st, frame, payload, len, seq);
     st->ranges[fresh] = (struct ooo_range){.start = seq, .end = end, .head = frame, .tail = frame, .next = r};
     if (before == RANGE_NONE)
       c->ooo = fresh;

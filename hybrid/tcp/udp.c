@@ -100,8 +100,7 @@ void udp_wake(struct stack *st, struct queue *q) {
 
 void udp_input(struct stack *st, struct packet *p) {
   struct stats *s = st->stats;
-  uint8_t *base = frame_base(st->arena, p->frame);
-  uint8_t *h = base + p->l4_off;
+  uint8_t *h = p->l4;
   s->udp_in++;
   uint32_t len = p->l4_len >= UDP_LEN ? load16(h + 4) : 0;
   if (len < UDP_LEN || len > p->l4_len) {
@@ -115,12 +114,11 @@ void udp_input(struct stack *st, struct packet *p) {
     goto drop;
   }
   if (checksum != 0 && !(frame_meta(st->arena, p->frame)->flags & FRAME_CSUM_GOOD) &&
-      csum_fold(csum_add(pseudo_sum(p->key.remote, p->key.local, PROTO_UDP, len), h, len)) != 0) {
+      csum_fold(csum_add(csum_carry(p->addresses, csum_protocol(PROTO_UDP, len)), h, len)) != 0) {
     s->drop_checksum++;
     goto drop;
   }
-  p->key.remote_port = load16(h);
-  p->key.local_port = load16(h + 2);
+  flow_key_ports(&p->key, h);
   if (!host_is_local(&st->host, p->key.local)) {
     s->drop_not_local++;
     goto drop;

@@ -84,9 +84,15 @@ enum {
 
 /* The first 12 bytes of an IPv4-mapped IPv6 address. */
 static inline void ip_map4(uint8_t out[16], const uint8_t ip4[4]) {
-  static const uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-  memcpy(out, prefix, 12);
-  memcpy(out + 12, ip4, 4);
+  uint32_t ip;
+  memcpy(&ip, ip4, 4);
+  /* In whole words, as they will be read again. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  uint64_t words[2] = {0, (uint64_t)ip << 32 | 0xffff0000u};
+#else
+  uint64_t words[2] = {0, 0xffffull << 32 | ip};
+#endif
+  memcpy(out, words, 16);
 }
 static inline bool ip_is_4(const uint8_t ip[16]) {
   uint64_t hi;
