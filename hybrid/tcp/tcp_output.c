@@ -70,7 +70,7 @@ put_unusual_options(struct stack *st, const struct tcp_conn *c, uint8_t flags, u
 }
 
 /* What the window field will say; notes how far the window has been opened with it. */
-static uint32_t advertise(const struct stack *st, struct tcp_conn *c, uint8_t flags) {
+static inline uint32_t advertise(const struct stack *st, struct tcp_conn *c, uint8_t flags) {
   if (__builtin_expect(flags & TCP_SYN, 0)) {
     uint32_t window = min32(st->rcvbuf_bytes, 65535);
     c->rcv_adv = c->rcv_nxt + window;
@@ -85,14 +85,13 @@ static uint32_t advertise(const struct stack *st, struct tcp_conn *c, uint8_t fl
 }
 
 /*
- * The header, its options and checksum in front of the frame's bytes; then on to IP. Takes the frame.
- * The header is summed as its words are written, the connection's constant part of it (wire_sum) once
- * for all: to read back what has just been written in smaller pieces would stall.
+ * The header, its options and checksum in front of the payload, which lies in the frame; then on to IP.
+ * Takes the frame. The header is summed as its words are written, the connection's constant part of it
+ * (wire_sum) once for all: to read back what has just been written in smaller pieces would stall.
  */
-static void finish_segment(struct stack *st, struct tcp_conn *c, uint32_t frame, uint32_t seq,
-                           uint8_t flags) {
-  uint8_t *payload = frame_data(st->arena, frame);
-  uint32_t len = frame_meta(st->arena, frame)->len;
+static inline __attribute__((always_inline)) void finish_segment(struct stack *st, struct tcp_conn *c,
+                                                                 uint32_t frame, uint8_t *payload,
+                                                                 uint32_t len, uint32_t seq, uint8_t flags) {
   uint64_t sum = c->wire_sum;
   bool usual = !(flags & TCP_SYN) && c->ooo == RANGE_NONE;
   uint32_t optlen = __builtin_expect(usual, 1) ? put_usual_options(st, c, payload, &sum)
@@ -124,7 +123,7 @@ static void finish_segment(struct stack *st, struct tcp_conn *c, uint32_t frame,
   path_emit(st, &c->path, &ends, frame, p, header_len + len);
 }
 
-static bool ready_to_send(struct stack *st, struct tcp_conn *c) {
+static inline bool ready_to_send(struct stack *st, struct tcp_conn *c) {
   return conn_path(st, c) && link_tx_room(&st->links[c->path.link]) > 0;
 }
 
@@ -136,7 +135,7 @@ bool tcp_send_control(struct stack *st, struct tcp_conn *c, uint8_t flags, uint3
     st->stats->tcp_blocked_no_frames++;
     return false;
   }
-  finish_segment(st, c, frame, seq, flags);
+  finish_segment(st, c, frame, frame_data(st->arena, frame), 0, seq, flags);
   return true;
 }
 
@@ -178,7 +177,6 @@ static __attribute__((noinline)) uint32_t gather(struct stack *st, const struct 
     if (worth_in_place(st, c, node))
       break;
   }
-  frame_meta(st->arena, frame)->len = (uint16_t)copied;
   st->stats->tcp_out_copied_bytes += copied;
   *len = copied;
   return frame;
@@ -194,20 +192,20 @@ static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint
     return 0;
   const struct tx_node *node = &st->tx_nodes[n];
   uint32_t frame;
+  uint8_t *payload;
   bool last = node->next == NODE_NONE;
   if (seq == node->seq && node->len <= len &&
       (last ? leaves_in_place(st, c, node) : worth_in_place(st, c, node))) {
     len = node->len;
     frame = node->frame;
+    payload = frame_base(st->arena, frame) + node->off;
     frame_ref(st->arena, frame);
-    struct frame *f = frame_meta(st->arena, frame);
-    f->off = node->off;
-    f->len = (uint16_t)len;
     st->stats->tcp_out_in_place++;
   } else {
     frame = gather(st, c, node, seq, &len);
     if (frame == FRAME_NONE)
       return 0;
+    payload = frame_data(st->arena, frame);
   }
   uint32_t end = seq + len;
   if (end == c->write_seq) {
@@ -223,7 +221,7 @@ static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint
     c->rtt_seq = end;
     c->rtt_at = st->now;
   }
-  finish_segment(st, c, frame, seq, flags);
+  finish_segment(st, c, frame, payload, len, seq, flags);
   return len;
 }
 
@@ -266,7 +264,7 @@ static uint32_t usable_window(const struct tcp_conn *c) {
  * override: the persist timer has waited long enough for a window worth a segment
  * (RFC 9293 section 3.8.6.2.1), any is good now.
  */
-static bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
+static inline bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
   uint32_t end = c->write_seq; /* of data; the FIN is at write_seq */
   while (seq_lt(c->snd_nxt, end)) {
     uint32_t unsent = end - c->snd_nxt;
