@@ -392,7 +392,7 @@ static void deliver_stream(struct stack *st, struct queue *q, hy_event *event) {
   conn_wake_reader(st, c);
 }
 
-static bool deliver_accept(struct stack *st, struct queue *q, hy_event *event) {
+static __attribute__((noinline)) bool deliver_accept(struct stack *st, struct queue *q, hy_event *event) {
   struct tcp_listener *l = &st->listeners[q->object];
   if (l->accept_head == CONN_NONE)
     return false;
@@ -417,13 +417,13 @@ static bool op_deliver(void *t, struct queue *q, const struct token *token, hy_e
   struct stack *st = t;
   if (token->status < 0)
     return true;
-  if (token->op == HY_OP_ACCEPT)
-    return deliver_accept(st, q, event);
-  if (token->op == HY_OP_POP && q->kind == QUEUE_DGRAM)
-    return udp_deliver(st, q, event);
-  if (token->op == HY_OP_POP)
+  if (token->op == HY_OP_POP && q->kind == QUEUE_CONN) {
     deliver_stream(st, q, event);
-  return true;
+    return true;
+  }
+  return token->op == HY_OP_ACCEPT ? deliver_accept(st, q, event)
+         : token->op == HY_OP_POP  ? udp_deliver(st, q, event)
+                                   : true;
 }
 
 const struct transport_ops stack_transport = {

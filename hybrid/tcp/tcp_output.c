@@ -24,17 +24,18 @@ bool conn_path(struct stack *st, struct tcp_conn *c) {
 }
 
 uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
-  uint32_t space = st->rcvbuf_bytes > c->rxq_bytes ? st->rcvbuf_bytes - c->rxq_bytes : 0;
+  /* Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): no news of less than a segment. */
+  uint32_t news = min32(c->mss, st->rcvbuf_bytes / 2);
+  if ((int32_t)(st->rcvbuf_bytes - c->rxq_bytes - (c->rcv_adv - c->rcv_nxt)) < (int32_t)news)
+    return c->rcv_adv;
+  uint32_t space = st->rcvbuf_bytes - c->rxq_bytes;
   /* When frames run short all connections get less: each free frame may hold one small segment. */
   uint32_t keep = st->frames_reserve / 2; /* the application stops at twice that: it can't close the window */
   uint32_t spare = st->arena->free_count > keep ? st->arena->free_count - keep : 0;
   if (spare < space / 512)
     space = spare * 512;
-  /* Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): no news of less than a segment. */
   uint32_t edge = c->rcv_nxt + space;
-  if (seq_lt(edge, c->rcv_adv + min32(c->mss, st->rcvbuf_bytes / 2)))
-    edge = c->rcv_adv; /* and what was promised is never taken back */
-  return edge;
+  return seq_lt(edge, c->rcv_adv + news) ? c->rcv_adv : edge; /* what was promised is never taken back */
 }
 
 void conn_window_widen(struct stack *st, struct tcp_conn *c) {
@@ -331,7 +332,6 @@ void tcp_output(struct stack *st, struct tcp_conn *c) {
    */
   if (done && (c->flags & CONN_ACK_NOW) && c->state != TCP_CLOSED && c->state != TCP_SYN_SENT)
     done = tcp_send_control(st, c, TCP_ACK, c->snd_max);
-  conn_output_done(st, c);
   if (!done)
     conn_wants_output(st, c); /* at the end, behind those that haven't had their turn */
 }
