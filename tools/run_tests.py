@@ -74,7 +74,10 @@ def lint(_: Sequence[str]) -> list[Case]:
         linter("ruff check", [BIN / "ruff", "check", "--quiet", "."]),
         linter("ruff format", [BIN / "ruff", "format", "--check", "--quiet", "."]),
         linter("mypy --strict hybrid", [BIN / "mypy", "--no-error-summary"]),
-        linter("mypy --strict tools", [BIN / "mypy", "--no-error-summary", "tools/run_tests.py"]),
+        linter(
+            "mypy --strict tools",
+            [BIN / "mypy", "--no-error-summary", "tools/run_tests.py", "tools/shown.py"],
+        ),
         linter("clang-format", ["clang-format", "--dry-run", "-Werror", *sources]),
         clang_tidy(),
     ]

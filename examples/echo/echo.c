@@ -146,7 +146,7 @@ int main(int argc, char **argv) {
   hy_config_default(&config);
   while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
     if (option == 'p')
-      port = strtol(optarg, NULL, 10);
+      port = optarg ? strtol(optarg, NULL, 10) : 0;
     else if (option == 'u')
       type = HY_DGRAM;
     else if (option == 's')

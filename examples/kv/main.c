@@ -10,7 +10,8 @@
 #include <sys/random.h>
 
 static const char usage[] =
-    "usage: hybrid-kv [--port PORT] [--bind ADDRESS]... [--max-memory BYTES] [--max-clients N] [--spin]\n"
+    "usage: hybrid-kv [--port PORT] [--bind ADDRESS]... [--max-memory BYTES] [--max-clients N]\n"
+    "                 [--spin[=MICROSECONDS]]\n"
     "\n"
     "A key-value server that speaks Redis's protocol (RESP2) on hybrid's own TCP stack.\n"
     "\n"
@@ -18,7 +19,8 @@ static const char usage[] =
     "  --bind ADDRESS      a local IPv4 or IPv6 address; may be repeated; default: all of them\n"
     "  --max-memory BYTES  for keys and values, with k, m or g; default 256m, at least 1m\n"
     "  --max-clients N     1..16384; default 1024\n"
-    "  --spin              never sleep: the lowest latency, and a whole core\n";
+    "  --spin[=US]         poll for so long before sleeping; without a number never sleep:\n"
+    "                      the lowest latency, and a whole core\n";
 
 enum { EXIT_USAGE = 2 };
 
@@ -65,7 +67,7 @@ static const char *read_options(int argc, char **argv, struct server_options *o,
       {"bind", required_argument, NULL, 'b'},
       {"max-memory", required_argument, NULL, 'm'},
       {"max-clients", required_argument, NULL, 'c'},
-      {"spin", no_argument, NULL, 's'},
+      {"spin", optional_argument, NULL, 's'},
       {"help", no_argument, NULL, 'h'},
       {0},
   };
@@ -96,7 +98,12 @@ static const char *read_options(int argc, char **argv, struct server_options *o,
       o->kv.max_clients = (uint32_t)number;
       break;
     case 's':
-      o->spin = true;
+      if (optarg == NULL)
+        o->spin_ns = UINT64_MAX;
+      else if (read_number(optarg, 1, 1000000, &number))
+        o->spin_ns = number * 1000;
+      else
+        return "--spin takes microseconds, from 1 to 1000000, or nothing";
       break;
     case 'h':
       *help = true;

@@ -50,6 +50,7 @@ void resp_init(struct resp *p) {
 /* ---- keeping what a piece's end leaves unfinished ------------------------ */
 
 static void args_free(struct resp *p, struct resp_scratch *scratch) {
+  assert(p->kept == 0 || p->argv != NULL);
   for (uint32_t i = 0; i < p->kept; i++)
     if (p->argv[i].owned)
       memory_free(scratch->memory, (void *)(uintptr_t)p->argv[i].data);
@@ -60,6 +61,7 @@ static void args_free(struct resp *p, struct resp_scratch *scratch) {
 }
 
 static void partial_free(struct resp *p, struct resp_scratch *scratch) {
+  assert(scratch != NULL);
   if (p->partial != NULL)
     memory_free(scratch->memory, p->partial);
   p->partial = NULL;

@@ -52,8 +52,8 @@ void server_shard_config(const struct server_options *options, hy_config *config
   config->frames = config->app_frames_max + clients * 2 * window_frames + DEVICE_FRAMES;
   config->sockets = config->connections = 4 * clients; /* those in TIME_WAIT too */
   config->tokens = 4 * clients + 64;
-  if (options->spin)
-    config->spin_ns = UINT64_MAX;
+  if (options->spin_ns > 0)
+    config->spin_ns = options->spin_ns;
 }
 
 static struct connection_list *list_of(struct server *s, enum connection_state state) {

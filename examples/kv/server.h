@@ -14,7 +14,7 @@ struct server_options {
   struct kv_config kv;
   hy_addr binds[SERVER_BINDS_MAX]; /* with the port; none: every local address */
   unsigned nbinds;
-  bool spin; /* never sleep */
+  uint64_t spin_ns; /* as hy_config's; 0: its default */
 };
 
 /* What the shard needs for this many clients. */

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from hybrid._native import ffi, lib
 from hybrid.api._handle import Handle
 from hybrid.api.address import Address, AddressLike
-from hybrid.api.errors import LimitError, QueueError, TimedOutError, WouldBlockError, failure
+from hybrid.api.errors import LimitError, QueueError, ShardBusyError, TimedOutError, WouldBlockError, failure
 from hybrid.api.sga import Sga
 
 if TYPE_CHECKING:
@@ -215,12 +215,20 @@ class Queue:
         sga = data if isinstance(data, Sga) else self.shard.buffer(data)
         sga.check_unshared()
         qd = self.qd
+        peer = None if to is None else Address.of(to).to_c()
         what = f"push on {self}"
-        if to is None:
-            self._handle.check(what, lib.hy_push, qd, sga.hand_over(), ffi.NULL)
-        else:
-            peer = Address.of(to).to_c()
-            self._handle.check(what, lib.hy_pushto, qd, sga.hand_over(), peer, ffi.NULL)
+        c = sga.hand_over()
+        try:
+            if peer is None:
+                self._handle.check(what, lib.hy_push, qd, c, ffi.NULL)
+            else:
+                self._handle.check(what, lib.hy_pushto, qd, c, peer, ffi.NULL)
+        except ShardBusyError:
+            self._handle.orphan_sgas.append(c)  # the library never saw it
+            raise
+        except BaseException:
+            self._handle.call(lib.hy_sga_free, c)  # a push that fails takes nothing over
+            raise
 
     # -- the same, waiting -----------------------------------------------------
 
@@ -314,9 +322,10 @@ class Queue:
 
     def _end(self, function: object) -> None:
         assert callable(function)
-        if self._finalizer.detach() and not self._handle.closing:
-            self._handle.qds.discard(self._qd)
+        if self._finalizer.alive and not self._handle.closing:
             self._handle.check(f"close of {self}", function, self._qd)
+            self._handle.qds.discard(self._qd)
+        self._finalizer.detach()
 
     def __enter__(self) -> Self:
         return self

@@ -26,13 +26,26 @@ void bench_pin(int core) {
     bench_fail("cannot run on core %d: %s", core, strerror(errno));
 }
 
+/* A number of at most BENCH_COUNT_MAX that ends with `end`; moves on behind it. Negative: it is none. */
+static long read_count(char **at, char end) {
+  char *behind;
+  errno = 0;
+  long value = strtol(*at, &behind, 10);
+  if (errno || behind == *at || *behind != end || value > BENCH_COUNT_MAX)
+    return -1;
+  *at = behind + 1;
+  return value;
+}
+
 int bench_next_round(struct bench_round *out) {
   char line[64];
   if (!fgets(line, sizeof line, stdin))
     return 0;
-  if (sscanf(line, "%u %u", &out->count, &out->warmup) != 2 || out->count == 0 ||
-      out->count > BENCH_COUNT_MAX || out->warmup > BENCH_COUNT_MAX)
+  char *at = line;
+  long count = read_count(&at, ' '), warmup = count > 0 ? read_count(&at, '\n') : -1;
+  if (count <= 0 || warmup < 0)
     bench_fail("expected \"COUNT WARMUP\" on standard input, each at most %d", BENCH_COUNT_MAX);
+  *out = (struct bench_round){.count = (unsigned)count, .warmup = (unsigned)warmup};
   return 1;
 }
 

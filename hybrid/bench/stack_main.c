@@ -8,6 +8,7 @@
  * --burst N   frames per burst, each on a connection of its own
  * --core N    where to run
  * --ops N     no conversation: runs N segments and ends, for callgrind
+ * --spoil     turns over a bit of every payload: a stack that verifies checksums reads none of them
  */
 #include "bench/bench.h"
 #include "bench/stack.h"
@@ -20,6 +21,7 @@
 struct bench {
   struct peer peer;
   bool echo;
+  bool spoil;
   unsigned burst;
 };
 
@@ -58,8 +60,11 @@ static void batch(struct bench *bench, uint32_t *run_ns, uint32_t *empty_ns) {
   uint8_t frame[PEER_FRAME_MAX];
   const struct stack_subject *s = &stack_subject;
   s->lock();
-  for (unsigned i = 0; i < STACK_BATCH; i++)
-    s->load(i, frame, peer_data(&bench->peer, i % bench->peer.nconns, bench->echo, frame));
+  for (unsigned i = 0; i < STACK_BATCH; i++) {
+    size_t len = peer_data(&bench->peer, i % bench->peer.nconns, bench->echo, frame);
+    frame[len - 1] ^= bench->spoil;
+    s->load(i, frame, len);
+  }
   uint64_t app_before = s->app_bytes();
   bench->peer.timed = true;
   bench->peer.out_frames = bench->peer.out_bytes = 0;
@@ -107,11 +112,10 @@ static void round_run(struct bench *bench, const struct bench_round *round) {
 }
 
 int main(int argc, char **argv) {
-  static const struct option options[] = {{"echo", no_argument, NULL, 'e'},
-                                          {"burst", required_argument, NULL, 'b'},
-                                          {"core", required_argument, NULL, 'c'},
-                                          {"ops", required_argument, NULL, 'o'},
-                                          {NULL, 0, NULL, 0}};
+  static const struct option options[] = {
+      {"echo", no_argument, NULL, 'e'},       {"burst", required_argument, NULL, 'b'},
+      {"core", required_argument, NULL, 'c'}, {"ops", required_argument, NULL, 'o'},
+      {"spoil", no_argument, NULL, 's'},      {NULL, 0, NULL, 0}};
   static struct bench bench = {.burst = 1};
   int core = -1;
   unsigned ops = 0;
@@ -125,6 +129,9 @@ int main(int argc, char **argv) {
       break;
     case 'c':
       core = (int)bench_number("--core", optarg, 1023);
+      break;
+    case 's':
+      bench.spoil = true;
       break;
     case 'o':
       ops = bench_number("--ops", optarg, BENCH_COUNT_MAX);

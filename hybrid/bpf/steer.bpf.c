@@ -30,7 +30,6 @@
 #define IPV6_HOP_BY_HOP 0
 #define IPV6_ROUTING 43
 #define IPV6_FRAGMENT 44
-#define IPV6_AUTHENTICATION 51
 #define IPV6_DESTINATION 60
 
 /* Never a reason: parsing went through and the rules decide. */
@@ -87,7 +86,10 @@ struct vlan_tag {
   __be16 type;
 };
 
-/* What hop-by-hop, routing, destination options and authentication have in common. */
+/*
+ * What hop-by-hop, routing and destination options have in common. An authentication header is not
+ * followed: whether a packet passes IPsec is the kernel's to say.
+ */
 struct extension {
   __u8 next;
   __u8 length; /* in units and with an origin that depend on the header */
@@ -170,8 +172,7 @@ static __always_inline int parse_ipv6(void *at, void *end, struct key *key) {
       return parse_transport(at + offset, end, length, next, STEER_TCP6, key);
     if (next == IPV6_FRAGMENT)
       return STEER_FRAGMENT; /* an atomic one (RFC 6946) as well */
-    if (next != IPV6_HOP_BY_HOP && next != IPV6_ROUTING && next != IPV6_DESTINATION &&
-        next != IPV6_AUTHENTICATION)
+    if (next != IPV6_HOP_BY_HOP && next != IPV6_ROUTING && next != IPV6_DESTINATION)
       return next == IPPROTO_ICMPV6 || next == IPPROTO_ICMP ? STEER_ICMP : STEER_PROTOCOL;
     if (i == STEER_EXT_HEADERS)
       break;
@@ -186,8 +187,7 @@ static __always_inline int parse_ipv6(void *at, void *end, struct key *key) {
     /* With segments left this host is a waypoint, and forwarding is the kernel's. */
     if (next == IPV6_ROUTING && ext->segments_left > 0)
       return STEER_ROUTING;
-    /* RFC 4302 section 2.2: 32-bit words less two; the others count 8 bytes less one. */
-    __u32 size = next == IPV6_AUTHENTICATION ? (ext->length + 2) * 4 : (ext->length + 1) * 8;
+    __u32 size = (ext->length + 1) * 8;
     if (size > length)
       return STEER_MALFORMED;
     next = ext->next;

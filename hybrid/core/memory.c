@@ -240,6 +240,7 @@ fail:
   free(first);
   atomic_init(&cable->ends, 1);
   cable_release(cable);
+  assert(rc < 0);
   return rc;
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The table of queue descriptors; a closed one's number comes back as late as possible. */
 #include "core/queue.h"
 
 #include <errno.h>

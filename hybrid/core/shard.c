@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A shard's life, its polling loop and its statistics. */
 #include "core/shard.h"
 
 #include <errno.h>
@@ -38,9 +39,8 @@ void hy_config_default(hy_config *config) {
 static int config_resolve(const hy_config *given, hy_config *out) {
   hy_config d;
   hy_config_default(&d);
-  *out = d;
   if (!given)
-    return 0;
+    given = &d;
   if (given->struct_size != sizeof(hy_config))
     return -EINVAL;
   *out = *given;
@@ -200,6 +200,7 @@ void shard_follow_host(struct hy_shard *shard, hy_host *host) {
   if (shard->host)
     hy_host_close((hy_host *)shard->host);
   shard->host = host;
+  host_view_forget(&shard->stack.host);
   if (host_view_refresh(&shard->stack.host, host))
     stack_host_changed(&shard->stack);
 }
@@ -308,6 +309,8 @@ int shard_sleep(struct hy_shard *shard, uint64_t until) {
     if (l->tx_head != l->tx_tail) /* frames wait for room in the ring */
       return 0;
   }
+  if (stack_wants_output(&shard->stack)) /* what couldn't be sent for want of a frame is tried again */
+    return 0;
   uint64_t deadline = stack_next_deadline(&shard->stack);
   if (until < deadline)
     deadline = until;

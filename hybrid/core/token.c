@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The token table, and taking a token out of the middle of a list. */
 #include "core/token.h"
 
 #include <errno.h>

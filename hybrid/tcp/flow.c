@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Linear probing with deletion that shifts back. */
 #include "tcp/flow.h"
 
 #include <errno.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Packets that wait for a neighbour; ARP and neighbour discovery for devices that have no kernel behind them.
+ */
 #include "tcp/neigh.h"
 
 #include "tcp/csum.h"

@@ -387,6 +387,9 @@ static void deliver_stream(struct stack *st, struct queue *q, hy_event *event) {
     c->rxq_head = frame;
     c->rxq_bytes -= bytes;
     *st->app_frames += nsegs;
+    /* Doubles with each window's worth that is read: a reader that sleeps ties up little. */
+    uint32_t grown = c->rcv_limit + bytes;
+    c->rcv_limit = grown < st->rcvbuf_bytes ? grown : st->rcvbuf_bytes;
     conn_window_update(st, c);
   }
   conn_wake_reader(st, c);

@@ -13,7 +13,7 @@ int path_lookup(struct stack *st, const uint8_t remote[16], uint8_t prefer_link,
     st->stats->drop_no_route++;
     return -ENETUNREACH;
   }
-  uint8_t link = prefer_link;
+  uint32_t link = prefer_link;
   if (prefer_link >= st->nlinks || st->links[prefer_link].ifindex != hop.ifindex) {
     for (link = 0; link < st->nlinks; link++)
       if (st->links[link].ifindex == hop.ifindex)
@@ -28,11 +28,11 @@ int path_lookup(struct stack *st, const uint8_t remote[16], uint8_t prefer_link,
   }
   const struct link *l = &st->links[link];
   out->version = paths_version(st);
-  out->link = link;
+  out->link = (uint8_t)link;
   out->mtu_bytes = hop.mtu_bytes && hop.mtu_bytes < l->mtu_bytes ? hop.mtu_bytes : l->mtu_bytes;
   memcpy(out->nexthop, hop.nexthop, 16);
   out->ifindex = hop.ifindex;
-  const uint8_t *mac = neigh_find(st, link, hop.ifindex, hop.nexthop);
+  const uint8_t *mac = neigh_find(st, out->link, hop.ifindex, hop.nexthop);
   out->resolved = mac != NULL;
   if (mac)
     memcpy(out->mac, mac, 6);

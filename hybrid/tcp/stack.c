@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The stack's entry points: a burst in, time, output; links and the host table. */
 #include "tcp/stack.h"
 
 #include <errno.h>

@@ -35,6 +35,7 @@
 #define NODE_NONE UINT32_MAX
 #define RANGE_NONE UINT32_MAX
 
+#define TCP_RCV_INITIAL 65535              /* receive window before the reader has read anything */
 #define TCP_INITIAL_WINDOW 10              /* segments, RFC 6928 */
 #define TCP_RTO_INITIAL_NS (1 * NS_PER_S)  /* RFC 6298 section 2.1 */
 #define TCP_RTO_MIN_NS (200 * NS_PER_MS)   /* Linux: TCP_RTO_MIN */
@@ -161,7 +162,8 @@ struct tcp_conn {
   uint32_t connect_token;
   int32_t error; /* negative errno that the reader is told after the data; 0: none */
   uint32_t nranges;
-  uint32_t fin_seq; /* where the peer's FIN is, once fin_seen */
+  uint32_t rcv_limit; /* bytes that may wait for the reader: grows as it reads, to rcvbuf_bytes */
+  uint32_t fin_seq;   /* where the peer's FIN is, once fin_seen */
   uint16_t advertised_mss;
   uint8_t retries; /* of the segment at snd_una, or probes unanswered */
   uint8_t dupacks;
@@ -364,7 +366,7 @@ uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c);
 /* The application has read: tells the peer where the window has at least doubled. */
 void conn_window_widen(struct stack *st, struct tcp_conn *c);
 static inline void conn_window_update(struct stack *st, struct tcp_conn *c) {
-  if (c->rcv_adv - c->rcv_nxt <= st->rcvbuf_bytes / 2) /* it can double still */
+  if (c->rcv_adv - c->rcv_nxt <= c->rcv_limit / 2) /* it can double still */
     conn_window_widen(st, c);
 }
 

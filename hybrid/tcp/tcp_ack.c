@@ -122,7 +122,8 @@ bool tcp_ack(struct stack *st, struct tcp_conn *c, uint32_t seq, uint32_t ack, u
         c->snd_wnd_max = wnd;
     }
   }
-  if (c->flags & CONN_PROBE) { /* the peer lives, its reader sleeps: probed for as long as it answers */
+  if ((c->flags & CONN_PROBE) ||
+      c->snd_wnd == 0) { /* the peer lives, its reader sleeps: as long as it answers */
     c->retries = 0;
     if (c->snd_wnd > 0)
       c->rto_us = rto_base_us(c);

@@ -128,6 +128,7 @@ struct tcp_conn *conn_new(struct stack *st, const struct flow_key *key, bool is4
       .quickacks = TCP_QUICKACKS,
       .timer_at = UINT64_MAX,
       .rto_us = (uint32_t)(TCP_RTO_INITIAL_NS / NS_PER_US),
+      .rcv_limit = st->rcvbuf_bytes < TCP_RCV_INITIAL ? st->rcvbuf_bytes : TCP_RCV_INITIAL,
       .path = {.link = STACK_LINKS},
   };
   store16((uint8_t *)&c->wire_ports, key->local_port);

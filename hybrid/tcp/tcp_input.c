@@ -23,7 +23,7 @@ void tcp_delay_ack(struct stack *st, struct tcp_conn *c) {
 void conn_predict(struct tcp_conn *c) {
   bool steady = c->state == TCP_ESTABLISHED && c->ooo == RANGE_NONE && !c->fin_seen &&
                 (c->queue != QUEUE_NONE || conn_unaccepted(c));
-  uint32_t words = (uint32_t)(c->flags & CONN_TS ? TCP_LEN + TCP_TS_LEN : TCP_LEN) / 4;
+  uint32_t words = (c->flags & CONN_TS ? TCP_LEN + TCP_TS_LEN : TCP_LEN) / 4u;
   c->predicted = steady ? (uint16_t)(words << 12 | TCP_ACK) : 0;
 }
 

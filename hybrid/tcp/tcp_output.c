@@ -24,11 +24,12 @@ bool conn_path(struct stack *st, struct tcp_conn *c) {
 }
 
 uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
+  uint32_t space = c->rcv_limit > c->rxq_bytes ? c->rcv_limit - c->rxq_bytes : 0;
+  space = min32(space, 65535u << c->rcv_wscale); /* more can't be said */
   /* Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): no news of less than a segment. */
   uint32_t news = min32(c->mss, st->rcvbuf_bytes / 2);
-  if ((int32_t)(st->rcvbuf_bytes - c->rxq_bytes - (c->rcv_adv - c->rcv_nxt)) < (int32_t)news)
+  if ((int32_t)(space - (c->rcv_adv - c->rcv_nxt)) < (int32_t)news)
     return c->rcv_adv;
-  uint32_t space = st->rcvbuf_bytes - c->rxq_bytes;
   /* When frames run short all connections get less: each free frame may hold one small segment. */
   uint32_t keep = st->frames_reserve / 2; /* the application stops at twice that: it can't close the window */
   uint32_t spare = st->arena->free_count > keep ? st->arena->free_count - keep : 0;
@@ -312,8 +313,22 @@ void tcp_probe(struct stack *st, struct tcp_conn *c) {
     tcp_send_control(st, c, TCP_ACK, c->snd_una - 1);
 }
 
+/* There is no route at present: not a reason to try in every pass, but at the pace of retransmissions. */
+static void postpone(struct stack *st, struct tcp_conn *c) {
+  uint32_t end = c->write_seq + ((c->flags & CONN_SHUT) ? 1 : 0);
+  bool waiting = c->state < TCP_ESTABLISHED || c->snd_una != end;
+  if (waiting && c->rto_at == 0 && c->state != TCP_TIME_WAIT)
+    conn_set_rto(st, c);
+  conn_output_done(st, c);
+  conn_arm(st, c);
+}
+
 void tcp_output(struct stack *st, struct tcp_conn *c) {
   bool done = true;
+  if (!conn_path(st, c)) {
+    postpone(st, c);
+    return;
+  }
   if (c->state == TCP_SYN_SENT || c->state == TCP_SYN_RCVD) {
     if (c->snd_nxt == c->iss)
       done = tcp_send_syn(st, c);

@@ -35,6 +35,7 @@ void tcp_reply_reset(struct stack *st, const struct packet *p, const struct segm
   const uint8_t *eth = frame_base(st->arena, p->frame) + in->off;
   struct path back = {.link = p->link, .resolved = true};
   memcpy(back.mac, eth + 6, 6);
+  st->stats->tcp_out++;
   st->stats->tcp_resets_out++;
   struct ip_ends ends = {.src = p->key.local,
                          .dst = p->key.remote,

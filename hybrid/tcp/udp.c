@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Datagrams in and out. A received one stays in its frame, and its sender is read from the headers in front
+ * of it. */
 #include "tcp/udp.h"
 
 #include <errno.h>
@@ -215,8 +217,12 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
   struct frame *f;
   const hy_seg *first = &sga->segs[0];
   uint32_t off = (uint32_t)((uint8_t *)first->addr - frame_base(st->arena, first->frame));
-  f = sga->nsegs == 1 ? frame_meta(st->arena, first->frame) : NULL;
-  if (f && f->head == off && off >= ETH_LEN + headers && !(f->flags & FRAME_IN_DEVICE)) {
+  bool in_place = false;
+  if (sga->nsegs == 1) {
+    f = frame_meta(st->arena, first->frame);
+    in_place = f->head == off && off >= ETH_LEN + headers && !(f->flags & FRAME_IN_DEVICE);
+  }
+  if (in_place) {
     frame = first->frame;
     frame_ref(st->arena, frame);
     f->off = (uint16_t)off;

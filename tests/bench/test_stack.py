@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,16 @@ def test_a_stack_answers_what_it_is_asked_to(name: str, case: stack.Case) -> Non
 
 
 @needs_lwip
+@pytest.mark.parametrize("name", ["hybrid", "lwip"])
+def test_both_stacks_pay_for_verifying_checksums(name: str) -> None:
+    """Or the comparison would be unfair: neither reads a segment with one bit turned over."""
+    program = stack.find_programs()[name]
+    done = subprocess.run([program, "--spoil", "--ops", "64"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert f"the application over {name} read 0 bytes of 4096" in done.stderr
+
+
+@needs_lwip
 def test_instructions_are_counted_inside_the_measured_loop_only() -> None:
     if shutil.which("valgrind") is None:
         pytest.skip("valgrind is not installed")
@@ -99,8 +110,6 @@ def test_a_missing_peer_is_a_sentence_that_names_the_package(tmp_path: Path) -> 
 )
 @needs_lwip
 def test_a_program_refuses_a_round_that_makes_no_sense(orders: str) -> None:
-    import subprocess
-
     program = stack.find_programs()["lwip"]
     done = subprocess.run([program], input=orders + "\n", capture_output=True, text=True, timeout=30)
     assert done.returncode == 1

@@ -26,7 +26,7 @@ def main() -> int:
         try:
             steering.replace_rules(rules)
             mode = str(steering.obtained.mode)
-            interface = Interface(name, interface_index(name), 1, "auto", mode, "", rules)
+            interface = Interface(name, interface_index(name), (0,), "auto", mode, "", rules)
 
             def ready(service: InService) -> None:
                 print("ready", *service.ports, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import hybrid
 from tests.netns.conftest import Cli, Serving, ended
 
 pytestmark = pytest.mark.netns
@@ -212,3 +214,58 @@ def test_a_python_program_makes_outgoing_connections_from_the_steered_ports(cli:
         server.kill()
         server.wait()
         server.stdout.close()
+
+
+SERVED_ECHO = """
+import hybrid
+
+with hybrid.Shard.served() as shard, shard.socket() as listener, shard.socket(hybrid.Kind.DGRAM) as datagrams:
+    listener.bind(":7").listen()
+    datagrams.bind(":7")
+    shard.ready()
+    with listener.accept_wait() as conn:
+        while data := conn.recv():
+            conn.send(data)
+    data, sender = datagrams.recvfrom(20)
+    datagrams.sendto(data[::-1], sender)
+    conn, data = None, None
+    shard.wait_any(timeout=0.2)
+"""
+
+
+def test_a_python_program_serves_kernel_clients_over_tcp_and_udp(cli: Cli) -> None:
+    cli("apply", cli.policy(ECHO, "echo-udp udp 7"))
+    serving = cli.start("run", "--", sys.executable, "-P", "-c", SERVED_ECHO)
+    assert serving.ready()["ports"] == ["tcp *:7", "udp *:7"]
+    data = random.Random(2).randbytes(300_000)
+    assert cli.client.call(lambda: echo("10.77.0.1", 7, data)) == data
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(10)
+            sock.sendto(b"abc", ("10.77.0.1", 7))
+            return sock.recv(100)
+
+    assert cli.client.call(ask) == b"cba"
+    assert serving.process.wait(30) == 0
+
+
+def test_a_program_may_run_as_an_ordinary_user(cli: Cli) -> None:
+    cli("apply", cli.policy(ECHO))
+    program = cli.folder / "hybrid-echo"
+    installed = Path(hybrid.__file__).parent / "bin" / "hybrid-echo"
+    library = subprocess.check_output(["ldd", str(installed)], text=True)
+    found = next(line.split()[2] for line in library.splitlines() if "libhybrid" in line)
+    if not os.access(found, os.R_OK) or "/root/" in found:
+        pytest.skip("libhybrid lies where other users cannot read it")
+    shutil.copy(installed, program)
+    for folder in (program, *program.parents):
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    command = ["env", f"LD_LIBRARY_PATH={Path(found).parent}", str(program), "--port", "7"]
+    ready = cli.start("run", "--user", "nobody", "--", *command).ready()
+    status = Path(f"/proc/{ready['pid']}/status").read_text().splitlines()
+    assert next(line for line in status if line.startswith("Uid:")).split()[1] != "0"
+    effective = int(next(line for line in status if line.startswith("CapEff:")).split()[1], 16)
+    assert effective & ~(1 << 14) == 0, "CAP_IPC_LOCK at most"
+    assert cli.client.call(lambda: echo("10.77.0.1", 7, b"hello")) == b"hello"

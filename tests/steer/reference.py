@@ -13,7 +13,7 @@ from hybrid.policy.rule import Protocol, Rule, Target
 ABORTED, DROP, PASS, TX, REDIRECT = range(5)
 
 VLAN_TYPES = (0x8100, 0x88A8)
-EXTENSIONS = {0: "hop-by-hop", 43: "routing", 60: "destination", 51: "authentication"}
+EXTENSIONS = {0: "hop-by-hop", 43: "routing", 60: "destination"}
 
 
 class Verdict(Exception):  # noqa: N818 - a way out of nested parsing
@@ -86,7 +86,7 @@ def parse_v6(packet: bytes) -> Flow:
         consistent(len(rest) >= 8)
         if kind == 43 and rest[3] > 0:
             raise Verdict("routing")
-        size = (rest[1] + 2) * 4 if kind == 51 else (rest[1] + 1) * 8
+        size = (rest[1] + 1) * 8
         consistent(len(rest) >= size)
         kind, rest = rest[0], rest[size:]
         seen += 1

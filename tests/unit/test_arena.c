@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The memory of a shard: frames, references, hugepages. */
 #include "check.h"
 #include "core/arena.h"
 #include "core/hybrid.h"

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -58,7 +59,7 @@ static hy_host_neigh neigh_row(const char *text, uint32_t ifindex, uint8_t last)
   return (hy_host_neigh){.addr = addr(text), .ifindex = ifindex, .mac = {2, 9, 9, 9, 9, last}};
 }
 
-#define ROWS(array) array, sizeof array / sizeof *array
+#define ROWS(array) (array), sizeof(array) / sizeof *(array)
 
 /* ---- following ---- */
 
@@ -365,6 +366,7 @@ static void a_full_neighbour_table_finds_each_and_nothing_else(void **state) {
 /* ---- two processes at once (here: threads) ---- */
 
 static atomic_bool stop;
+static atomic_uint reads; /* that have begun */
 
 /* Every row of generation g says g, and there are g % 16 + 1 links. */
 static void *write_generations(void *arg) {
@@ -379,6 +381,9 @@ static void *write_generations(void *arg) {
       memcpy(&neighs[i].mac[2], &g, 4);
     }
     hy_host_update(writer, links, g % HY_HOST_LINKS + 1, NULL, 0, NULL, 0, ROWS(neighs));
+    /* The next may fall into a read, but not every one: a reader must get its turn. */
+    for (unsigned begun = atomic_load(&reads); atomic_load(&reads) == begun && !atomic_load(&stop);)
+      sched_yield();
   }
   return NULL;
 }
@@ -390,8 +395,11 @@ static void a_view_is_never_a_mixture_of_two_updates(void **state) {
   unsigned taken = 0;
   bool torn = false;
   for (unsigned tries = 0; taken < 3000 && tries < 100000000 && !torn; tries++) {
-    if (!host_view_refresh(&view, reader))
+    atomic_fetch_add(&reads, 1);
+    if (!host_view_refresh(&view, reader)) {
+      sched_yield(); /* the writer may want this core */
       continue;
+    }
     taken++;
     uint32_t g = 0;
     if (view.rows.nneighs > 0)

@@ -233,8 +233,8 @@ static void a_full_store_refuses_values_and_still_understands_del(void **state) 
   size_t len;
   char *request = large_request(400000, 0, &len);
   char *key = strchr(request, 'k');
-  for (char name = 'a'; name < 'a' + 6; name++) {
-    *key = name;
+  for (int name = 'a'; name < 'a' + 6; name++) {
+    *key = (char)name;
     plain_feed(&p, request, len, 1448);
   }
   static const char oom[] = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
