@@ -304,7 +304,10 @@ static bool hand_out(hy_shard *shard, uint32_t index, hy_event *event) {
   } else if (event->status == 0 && (t->op == HY_OP_POP || t->op == HY_OP_ACCEPT)) {
     event->status = -ECANCELED; /* closed since: what it had is gone */
   }
-  token_release(tokens, index);
+  if (__builtin_expect(index == tokens->ready_head, 1))
+    token_retire_oldest(tokens);
+  else
+    token_release(tokens, index);
   shard->stats->events++;
   return true;
 }

@@ -101,6 +101,22 @@ static inline void token_unready(struct tokens *t, struct token *slot) {
     t->slots[slot->next].prev = slot->prev;
 }
 
+/* The end of the token at the head of the ready list, the one that completed longest ago. */
+static inline void token_retire_oldest(struct tokens *t) {
+  uint32_t index = t->ready_head;
+  struct token *slot = &t->slots[index];
+  assert(slot->state == TOKEN_READY && slot->prev == TOKEN_NONE);
+  t->ready_head = slot->next;
+  if (slot->next == TOKEN_NONE)
+    t->ready_tail = TOKEN_NONE;
+  else
+    t->slots[slot->next].prev = TOKEN_NONE;
+  slot->state = TOKEN_FREE;
+  slot->generation++;
+  slot->next = t->free_head;
+  t->free_head = index;
+}
+
 static inline void token_release(struct tokens *t, uint32_t index) {
   struct token *slot = &t->slots[index];
   assert(slot->state != TOKEN_FREE);

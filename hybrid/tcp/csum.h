@@ -103,11 +103,9 @@ static inline uint64_t csum_word(uint32_t v) {
 
 /* The complement of the folded sum, ready to be stored in native order. */
 static inline uint16_t csum_fold(uint64_t sum) {
-  uint32_t s = (uint32_t)sum, high = (uint32_t)(sum >> 32);
-  s += high;
-  s += s < high;
-  uint32_t folded = (s & 0xffff) + (s >> 16);
-  return (uint16_t) ~(folded + (folded >> 16));
+  /* Both halves added to each other: the upper one then has the carry of the lower. */
+  uint32_t half = (uint32_t)((sum + (sum >> 32 | sum << 32)) >> 32);
+  return (uint16_t) ~((half + (half >> 16 | half << 16)) >> 16);
 }
 
 /* Protocol and length of the pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1). */

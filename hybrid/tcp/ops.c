@@ -145,7 +145,29 @@ static int op_connect(void *t, struct queue *q, const hy_addr *peer, uint32_t to
   return 0;
 }
 
-static int stream_push(struct stack *st, struct queue *q, const hy_sga *sga, uint32_t token, bool give) {
+/* At the end of what is to be sent. The caller has seen to it that there is a node. */
+static inline void queue_piece(struct stack *st, struct tcp_conn *c, const hy_seg *seg) {
+  uint32_t n = st->tx_node_free, len = seg->len_bytes;
+  struct tx_node *fresh = &st->tx_nodes[n];
+  st->tx_node_free = fresh->next;
+  fresh->next = NODE_NONE;
+  fresh->seq = c->write_seq;
+  fresh->len = len;
+  fresh->frame = seg->frame;
+  fresh->token = TOKEN_NONE;
+  fresh->off = (uint16_t)((uint8_t *)seg->addr - frame_base(st->arena, seg->frame));
+  if (c->tx_head == NODE_NONE)
+    c->tx_head = n;
+  else
+    st->tx_nodes[c->tx_tail].next = n;
+  c->tx_tail = n;
+  if (c->tx_next == NODE_NONE)
+    c->tx_next = n;
+  c->write_seq += len;
+}
+
+static inline int stream_push(struct stack *st, struct queue *q, const hy_sga *sga, uint32_t token,
+                              bool give) {
   struct tcp_conn *c = conn_at(st, q->object);
   if (c->state == TCP_CLOSED)
     return c->error ? c->error : -EPIPE;
@@ -173,29 +195,10 @@ static int stream_push(struct stack *st, struct queue *q, const hy_sga *sga, uin
     const hy_seg *seg = &sga->segs[i];
     if (!give)
       frame_ref(st->arena, seg->frame);
-    if (seg->len_bytes == 0) {
+    if (seg->len_bytes == 0)
       frame_unref(st->arena, seg->frame);
-      continue;
-    }
-    uint32_t n = st->tx_node_free;
-    struct tx_node *fresh = &st->tx_nodes[n];
-    st->tx_node_free = fresh->next;
-    *fresh = (struct tx_node){
-        .next = NODE_NONE,
-        .seq = c->write_seq,
-        .len = seg->len_bytes,
-        .frame = seg->frame,
-        .token = TOKEN_NONE,
-        .off = (uint16_t)((uint8_t *)seg->addr - frame_base(st->arena, seg->frame)),
-    };
-    if (c->tx_head == NODE_NONE)
-      c->tx_head = n;
     else
-      st->tx_nodes[c->tx_tail].next = n;
-    c->tx_tail = n;
-    if (c->tx_next == NODE_NONE)
-      c->tx_next = n;
-    c->write_seq += seg->len_bytes;
+      queue_piece(st, c, seg);
   }
   st->tx_nodes[c->tx_tail].token = token;
   if (give)
@@ -204,11 +207,8 @@ static int stream_push(struct stack *st, struct queue *q, const hy_sga *sga, uin
   return 0;
 }
 
-static int op_push(void *t, struct queue *q, const hy_sga *sga, const hy_addr *peer, uint32_t token,
-                   bool give) {
-  struct stack *st = t;
-  if (q->kind == QUEUE_CONN)
-    return peer ? -EISCONN : stream_push(st, q, sga, token, give);
+static __attribute__((noinline)) int datagram_push(struct stack *st, struct queue *q, const hy_sga *sga,
+                                                   const hy_addr *peer, uint32_t token, bool give) {
   if (q->kind != QUEUE_DGRAM)
     return q->kind == QUEUE_STREAM ? -ENOTCONN : -EINVAL;
   if (!q->bound) {
@@ -222,6 +222,13 @@ static int op_push(void *t, struct queue *q, const hy_sga *sga, const hy_addr *p
       return rc;
   }
   return udp_push(st, q, sga, peer, token, give);
+}
+
+static int op_push(void *t, struct queue *q, const hy_sga *sga, const hy_addr *peer, uint32_t token,
+                   bool give) {
+  if (__builtin_expect(q->kind != QUEUE_CONN, 0))
+    return datagram_push(t, q, sga, peer, token, give);
+  return peer ? -EISCONN : stream_push(t, q, sga, token, give);
 }
 
 static int op_pop(void *t, struct queue *q, uint32_t token) {
@@ -388,7 +395,7 @@ static void deliver_stream(struct stack *st, struct queue *q, hy_event *event) {
   conn_wake_reader(st, c);
 }
 
-static bool deliver_accept(struct stack *st, struct queue *q, hy_event *event) {
+static __attribute__((noinline)) bool deliver_accept(struct stack *st, struct queue *q, hy_event *event) {
   struct tcp_listener *l = &st->listeners[q->object];
   if (l->accept_head == CONN_NONE)
     return false;
@@ -413,13 +420,13 @@ static bool op_deliver(void *t, struct queue *q, const struct token *token, hy_e
   struct stack *st = t;
   if (token->status < 0)
     return true;
-  if (token->op == HY_OP_ACCEPT)
-    return deliver_accept(st, q, event);
-  if (token->op == HY_OP_POP && q->kind == QUEUE_DGRAM)
-    return udp_deliver(st, q, event);
-  if (token->op == HY_OP_POP)
+  if (token->op == HY_OP_POP && q->kind == QUEUE_CONN) {
     deliver_stream(st, q, event);
-  return true;
+    return true;
+  }
+  return token->op == HY_OP_ACCEPT ? deliver_accept(st, q, event)
+         : token->op == HY_OP_POP  ? udp_deliver(st, q, event)
+                                   : true;
 }
 
 const struct transport_ops stack_transport = {

@@ -150,7 +150,6 @@ static __attribute__((noinline)) bool parse_any(struct stack *st, const uint8_t 
     return false;
   }
   out->l3_off = (uint16_t)(out->l3_off + l2 - ETH_LEN);
-  frame_meta(st->arena, out->frame)->l3 = out->l3_off;
   bool ok;
   if (type == ETH_IP4) {
     ok = parse_ip4(st, p + l2, len - l2, out);
@@ -183,12 +182,11 @@ static __attribute__((noinline)) bool parse_any(struct stack *st, const uint8_t 
 }
 
 bool packet_parse(struct stack *st, uint8_t link, uint32_t frame, struct packet *out) {
-  struct frame *f = frame_meta(st->arena, frame);
-  uint8_t *p = frame_data(st->arena, frame);
+  const struct frame *f = frame_meta(st->arena, frame);
+  uint8_t *p = frame_base(st->arena, frame) + f->off;
   out->frame = frame;
   out->link = link;
   out->l3_off = (uint16_t)(f->off + ETH_LEN);
-  f->l3 = out->l3_off;
   if (__builtin_expect(parse_plain(&st->links[link], p, f->len, out), 1))
     st->stats->ip_in++;
   else if (!parse_any(st, p, f->len, out))

@@ -6,14 +6,6 @@
 #include "tcp/emit.h"
 #include "tcp/wire.h"
 
-static uint32_t paths_version(const struct stack *st) {
-  return st->host.version + st->neigh.version;
-}
-
-bool path_is_current(const struct stack *st, const struct path *path) {
-  return path->resolved && path->version == paths_version(st);
-}
-
 int path_lookup(struct stack *st, const uint8_t remote[16], uint8_t prefer_link, struct path *out,
                 uint8_t source[16]) {
   struct host_hop hop;

@@ -162,7 +162,7 @@ void stack_output(struct stack *st) {
   uint32_t last = st->out_tail;
   while (st->out_head != CONN_NONE) {
     uint32_t index = st->out_head;
-    tcp_output(st, conn_at(st, index));
+    tcp_output(st, conn_take_output(st, index));
     if (index == last)
       break;
   }

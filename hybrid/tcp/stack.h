@@ -193,8 +193,13 @@ struct path {
 int path_lookup(struct stack *st, const uint8_t remote[16], uint8_t prefer_link, struct path *out,
                 uint8_t source[16]);
 
+static inline uint32_t paths_version(const struct stack *st) {
+  return st->host.version + st->neigh.version;
+}
 /* Looked up since the host last changed, and resolved. */
-bool path_is_current(const struct stack *st, const struct path *path);
+static inline bool path_is_current(const struct stack *st, const struct path *path) {
+  return path->resolved && path->version == paths_version(st);
+}
 
 #define VLAN_MAX 8 /* bytes of tags that are given back as they came */
 

@@ -225,6 +225,18 @@ static inline void conn_wants_output(struct stack *st, struct tcp_conn *c) {
     conn_at(st, st->out_tail)->out_next = index;
   st->out_tail = index;
 }
+/* Takes the first one out of the list. */
+static inline struct tcp_conn *conn_take_output(struct stack *st, uint32_t index) {
+  struct tcp_conn *c = conn_at(st, index);
+  assert(st->out_head == index && (c->flags & CONN_OUT));
+  c->flags &= (uint16_t)~CONN_OUT;
+  st->out_head = c->out_next;
+  if (c->out_next == CONN_NONE)
+    st->out_tail = CONN_NONE;
+  else
+    conn_at(st, c->out_next)->out_prev = CONN_NONE;
+  return c;
+}
 static inline void conn_output_done(struct stack *st, struct tcp_conn *c) {
   if (!(c->flags & CONN_OUT))
     return;
@@ -346,6 +358,8 @@ void cc_enter_recovery(struct tcp_conn *c);
 void cc_timeout(struct tcp_conn *c);
 
 /* tcp_output.c */
+/* The connection's turn: it has been taken out of the list, and goes to its end if there was no room or
+ * frame. */
 void tcp_output(struct stack *st, struct tcp_conn *c);
 /* The persist timer has fired: asks for the window, or uses what there is of it. */
 void tcp_probe(struct stack *st, struct tcp_conn *c);
@@ -359,7 +373,7 @@ uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c);
 /* The application has read: tells the peer where the window has at least doubled. */
 void conn_window_widen(struct stack *st, struct tcp_conn *c);
 static inline void conn_window_update(struct stack *st, struct tcp_conn *c) {
-  if (c->rcv_adv - c->rcv_nxt <= st->rcvbuf_bytes / 2) /* it can double still */
+  if (c->rcv_adv - c->rcv_nxt <= c->rcv_limit / 2) /* it can double still */
     conn_window_widen(st, c);
 }
 

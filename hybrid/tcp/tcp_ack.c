@@ -48,7 +48,7 @@ static void release_acked(struct stack *st, struct tcp_conn *c) {
   c->tx_tail = NODE_NONE;
 }
 
-static void duplicate_ack(struct stack *st, struct tcp_conn *c) {
+static __attribute__((noinline)) void duplicate_ack(struct stack *st, struct tcp_conn *c) {
   if (c->dupacks < UINT8_MAX)
     c->dupacks++;
   if (c->flags & CONN_RECOVERY) {
@@ -59,6 +59,18 @@ static void duplicate_ack(struct stack *st, struct tcp_conn *c) {
     c->recover = c->snd_max;
     c->flags |= CONN_RECOVERY;
     st->stats->tcp_fast_retransmits++;
+    tcp_resend(st, c);
+  }
+}
+
+static __attribute__((noinline, cold)) void acked_in_recovery(struct stack *st, struct tcp_conn *c,
+                                                              uint32_t bytes) {
+  if (seq_geq(c->snd_una, c->recover)) {
+    c->flags &= (uint16_t)~CONN_RECOVERY;
+    c->cwnd = c->ssthresh;
+  } else { /* a partial one: the next hole starts here (RFC 6582 section 3.2 step 3) */
+    c->cwnd = c->cwnd > bytes ? c->cwnd - bytes : 0;
+    c->cwnd += c->mss;
     tcp_resend(st, c);
   }
 }
@@ -79,18 +91,10 @@ static void new_data_acked(struct stack *st, struct tcp_conn *c, uint32_t ack) {
   c->rto_us = rto_base_us(c);
   c->retries = 0;
   c->dupacks = 0;
-  if (c->flags & CONN_RECOVERY) {
-    if (seq_geq(ack, c->recover)) {
-      c->flags &= (uint16_t)~CONN_RECOVERY;
-      c->cwnd = c->ssthresh;
-    } else { /* a partial one: the next hole starts here (RFC 6582 section 3.2 step 3) */
-      c->cwnd = c->cwnd > bytes ? c->cwnd - bytes : 0;
-      c->cwnd += c->mss;
-      tcp_resend(st, c);
-    }
-  } else {
+  if (__builtin_expect(c->flags & CONN_RECOVERY, 0))
+    acked_in_recovery(st, c, bytes);
+  else
     cc_acked(c, bytes);
-  }
   if (c->snd_una == c->snd_max)
     c->rto_at = 0;
   else

@@ -26,16 +26,17 @@ bool conn_path(struct stack *st, struct tcp_conn *c) {
 uint32_t conn_window_edge(const struct stack *st, const struct tcp_conn *c) {
   uint32_t space = c->rcv_limit > c->rxq_bytes ? c->rcv_limit - c->rxq_bytes : 0;
   space = min32(space, 65535u << c->rcv_wscale); /* more can't be said */
+  /* Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): no news of less than a segment. */
+  uint32_t news = min32(c->mss, st->rcvbuf_bytes / 2);
+  if ((int32_t)(space - (c->rcv_adv - c->rcv_nxt)) < (int32_t)news)
+    return c->rcv_adv;
   /* When frames run short all connections get less: each free frame may hold one small segment. */
   uint32_t keep = st->frames_reserve / 2; /* the application stops at twice that: it can't close the window */
   uint32_t spare = st->arena->free_count > keep ? st->arena->free_count - keep : 0;
   if (spare < space / 512)
     space = spare * 512;
-  /* Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): no news of less than a segment. */
   uint32_t edge = c->rcv_nxt + space;
-  if (seq_lt(edge, c->rcv_adv + min32(c->mss, st->rcvbuf_bytes / 2)))
-    edge = c->rcv_adv; /* and what was promised is never taken back */
-  return edge;
+  return seq_lt(edge, c->rcv_adv + news) ? c->rcv_adv : edge; /* what was promised is never taken back */
 }
 
 void conn_window_widen(struct stack *st, struct tcp_conn *c) {
@@ -71,7 +72,7 @@ put_unusual_options(struct stack *st, const struct tcp_conn *c, uint8_t flags, u
 }
 
 /* What the window field will say; notes how far the window has been opened with it. */
-static uint32_t advertise(const struct stack *st, struct tcp_conn *c, uint8_t flags) {
+static inline uint32_t advertise(const struct stack *st, struct tcp_conn *c, uint8_t flags) {
   if (__builtin_expect(flags & TCP_SYN, 0)) {
     uint32_t window = min32(st->rcvbuf_bytes, 65535);
     c->rcv_adv = c->rcv_nxt + window;
@@ -86,14 +87,13 @@ static uint32_t advertise(const struct stack *st, struct tcp_conn *c, uint8_t fl
 }
 
 /*
- * The header, its options and checksum in front of the frame's bytes; then on to IP. Takes the frame.
- * The header is summed as its words are written, the connection's constant part of it (wire_sum) once
- * for all: to read back what has just been written in smaller pieces would stall.
+ * The header, its options and checksum in front of the payload, which lies in the frame; then on to IP.
+ * Takes the frame. The header is summed as its words are written, the connection's constant part of it
+ * (wire_sum) once for all: to read back what has just been written in smaller pieces would stall.
  */
-static void finish_segment(struct stack *st, struct tcp_conn *c, uint32_t frame, uint32_t seq,
-                           uint8_t flags) {
-  uint8_t *payload = frame_data(st->arena, frame);
-  uint32_t len = frame_meta(st->arena, frame)->len;
+static inline __attribute__((always_inline)) void finish_segment(struct stack *st, struct tcp_conn *c,
+                                                                 uint32_t frame, uint8_t *payload,
+                                                                 uint32_t len, uint32_t seq, uint8_t flags) {
   uint64_t sum = c->wire_sum;
   bool usual = !(flags & TCP_SYN) && c->ooo == RANGE_NONE;
   uint32_t optlen = __builtin_expect(usual, 1) ? put_usual_options(st, c, payload, &sum)
@@ -125,7 +125,7 @@ static void finish_segment(struct stack *st, struct tcp_conn *c, uint32_t frame,
   path_emit(st, &c->path, &ends, frame, p, header_len + len);
 }
 
-static bool ready_to_send(struct stack *st, struct tcp_conn *c) {
+static inline bool ready_to_send(struct stack *st, struct tcp_conn *c) {
   return conn_path(st, c) && link_tx_room(&st->links[c->path.link]) > 0;
 }
 
@@ -137,7 +137,7 @@ bool tcp_send_control(struct stack *st, struct tcp_conn *c, uint8_t flags, uint3
     st->stats->tcp_blocked_no_frames++;
     return false;
   }
-  finish_segment(st, c, frame, seq, flags);
+  finish_segment(st, c, frame, frame_data(st->arena, frame), 0, seq, flags);
   return true;
 }
 
@@ -179,7 +179,6 @@ static __attribute__((noinline)) uint32_t gather(struct stack *st, const struct 
     if (worth_in_place(st, c, node))
       break;
   }
-  frame_meta(st->arena, frame)->len = (uint16_t)copied;
   st->stats->tcp_out_copied_bytes += copied;
   *len = copied;
   return frame;
@@ -195,20 +194,20 @@ static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint
     return 0;
   const struct tx_node *node = &st->tx_nodes[n];
   uint32_t frame;
+  uint8_t *payload;
   bool last = node->next == NODE_NONE;
   if (seq == node->seq && node->len <= len &&
       (last ? leaves_in_place(st, c, node) : worth_in_place(st, c, node))) {
     len = node->len;
     frame = node->frame;
+    payload = frame_base(st->arena, frame) + node->off;
     frame_ref(st->arena, frame);
-    struct frame *f = frame_meta(st->arena, frame);
-    f->off = node->off;
-    f->len = (uint16_t)len;
     st->stats->tcp_out_in_place++;
   } else {
     frame = gather(st, c, node, seq, &len);
     if (frame == FRAME_NONE)
       return 0;
+    payload = frame_data(st->arena, frame);
   }
   uint32_t end = seq + len;
   if (end == c->write_seq) {
@@ -224,7 +223,7 @@ static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint
     c->rtt_seq = end;
     c->rtt_at = st->now;
   }
-  finish_segment(st, c, frame, seq, flags);
+  finish_segment(st, c, frame, payload, len, seq, flags);
   return len;
 }
 
@@ -267,7 +266,7 @@ static uint32_t usable_window(const struct tcp_conn *c) {
  * override: the persist timer has waited long enough for a window worth a segment
  * (RFC 9293 section 3.8.6.2.1), any is good now.
  */
-static bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
+static inline bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
   uint32_t end = c->write_seq; /* of data; the FIN is at write_seq */
   while (seq_lt(c->snd_nxt, end)) {
     uint32_t unsent = end - c->snd_nxt;
@@ -348,7 +347,6 @@ void tcp_output(struct stack *st, struct tcp_conn *c) {
    */
   if (done && (c->flags & CONN_ACK_NOW) && c->state != TCP_CLOSED && c->state != TCP_SYN_SENT)
     done = tcp_send_control(st, c, TCP_ACK, c->snd_max);
-  conn_output_done(st, c);
   if (!done)
     conn_wants_output(st, c); /* at the end, behind those that haven't had their turn */
 }

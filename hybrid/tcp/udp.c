@@ -143,6 +143,7 @@ void udp_input(struct stack *st, struct packet *p) {
   f->off = (uint16_t)(p->l4_off + UDP_LEN);
   f->len = (uint16_t)(len - UDP_LEN);
   f->head = f->off;
+  f->l3 = p->l3_off;
   f->next = FRAME_NONE;
   if (u->head == FRAME_NONE)
     u->head = p->frame;
