@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from hybrid.lab import Lab
+from tests.netns.peers_fixtures import app, app_for, apps, family, meet  # noqa: F401
 
 HYBRID = str(Path(sys.executable).with_name("hybrid"))
 WITHIN_S = 30

@@ -46,6 +46,9 @@ RULES = (
     Rule("datagram replies", 10, Target.AFXDP, Protocol.UDP, ports=EPHEMERAL),
 )
 
+SERVER = {4: "10.77.0.1", 6: "fd77::1"}
+CLIENT = {4: "10.77.0.2", 6: "fd77::2"}
+
 
 def until(condition: Callable[[], Any], what: str, within_s: float = WITHIN_S) -> Any:
     """What the condition returns once it is true; looked at again and again, as nobody tells."""
@@ -102,8 +105,9 @@ class App:
     def _read(self, lines: Any) -> None:
         for line in lines:
             document = json.loads(line)
+            key = "ready" if "ready" in document else str(document.get("id", "launcher"))
             with self._news:
-                self._told["ready" if "ready" in document else str(document["id"])] = document
+                self._told[key] = document
                 self._news.notify_all()
         with self._news:
             self._ended = True
@@ -117,7 +121,8 @@ class App:
         """How the connection ended that was ours by that name, or came from that port."""
         with self._news:
             self._news.wait_for(lambda: str(key) in self._told or self._ended, within_s)
-            assert str(key) in self._told, f"nothing was told of {key!r}: {self.log.read_text()}"
+            told = self._told.get("launcher", self.log.read_text())
+            assert str(key) in self._told, f"nothing was told of {key!r}: {told}"
             return self._told.pop(str(key))
 
     def name(self) -> str:
@@ -462,3 +467,18 @@ class Traffic:
         said, _ = self._ping.communicate(timeout=WITHIN_S)
         words = next(line for line in said.splitlines() if "transmitted" in line).split()
         return int(words[0]), int(words[3])
+
+
+# ---- meeting ------------------------------------------------------------------------------------------
+
+# An order to our side and a family: the kernel's end of the connection, and what our side calls it.
+Meet = Callable[..., tuple[Peer, str]]
+
+
+def dial(app: App, order: str = "", family: int = 4, port: int = PORT) -> Peer:
+    return Peer.dial(app.lab.client, SERVER[family], order, port)
+
+
+def resets(app: App) -> int:
+    stats = app.stats()
+    return stats["tcp_resets_in"] + stats["tcp_resets_out"]
