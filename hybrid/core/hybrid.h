@@ -201,7 +201,7 @@ HY_API int hy_connect(hy_shard *shard, hy_qd qd, const hy_addr *peer, hy_qt *qt)
  * With qt NULL there is no completion: on success the application's references
  * have passed to the library, and an error shows at the next pop. Where the call
  * fails the sga stays the application's, to be pushed again or freed.
- * -EAGAIN: config.sndbuf_bytes are queued (see hy_drain); -EPIPE: shut down or
+ * -EAGAIN: config.sndbuf_bytes are queued, or less when frames run short (see hy_drain); -EPIPE: shut down or
  * reset; -ENOTCONN.
  */
 HY_API int hy_push(hy_shard *shard, hy_qd qd, const hy_sga *sga, hy_qt *qt);
@@ -213,7 +213,7 @@ HY_API int hy_pushto(hy_shard *shard, hy_qd qd, const hy_sga *sga, const hy_addr
  * 0 and an sga of 0 pieces.
  */
 HY_API int hy_pop(hy_shard *shard, hy_qd qd, hy_qt *qt);
-/* Completes when at most half of config.sndbuf_bytes are queued. */
+/* Completes when at most half of what may be queued is. */
 HY_API int hy_drain(hy_shard *shard, hy_qd qd, hy_qt *qt);
 /* Ends one operation with -ECANCELED. -ENOENT: the token is stale or already complete. */
 HY_API int hy_cancel(hy_shard *shard, hy_qt qt);

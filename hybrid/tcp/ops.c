@@ -185,7 +185,7 @@ static inline int stream_push(struct stack *st, struct queue *q, const hy_sga *s
       sga_drop(st, sga);
     return 0;
   }
-  if (queued > 0 && queued + bytes > st->sndbuf_bytes)
+  if (queued > 0 && queued + bytes > conn_send_limit(st))
     return -EAGAIN;
   uint32_t node = st->tx_node_free;
   for (uint32_t i = 0; i < sga->nsegs; i++, node = st->tx_nodes[node].next)

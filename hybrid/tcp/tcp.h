@@ -36,6 +36,8 @@
 #define RANGE_NONE UINT32_MAX
 
 #define TCP_RCV_INITIAL 65535              /* receive window before the reader has read anything */
+#define SEND_SHARE 16                      /* of the free frames, one in so many */
+#define SEND_LIMIT_MIN (64u << 10)         /* bytes */
 #define TCP_INITIAL_WINDOW 10              /* segments, RFC 6928 */
 #define TCP_RTO_INITIAL_NS (1 * NS_PER_S)  /* RFC 6298 section 2.1 */
 #define TCP_RTO_MIN_NS (200 * NS_PER_MS)   /* Linux: TCP_RTO_MIN */
@@ -262,8 +264,8 @@ static inline uint32_t conn_ts_now(const struct stack *st, const struct tcp_conn
 
 /* tcp_option.c */
 void segment_parse_options(struct segment *seg);
-/* Writes options of an ordinary segment; returns their length. */
-uint32_t options_write(struct stack *st, const struct tcp_conn *c, uint8_t *p);
+/* Writes options of an ordinary segment; returns their length. room: bytes that its payload leaves for SACK. */
+uint32_t options_write(struct stack *st, const struct tcp_conn *c, uint8_t *p, uint32_t room);
 uint32_t options_write_syn(struct stack *st, const struct tcp_conn *c, uint8_t *p, bool offer_all);
 
 /* tcp_conn.c */
@@ -285,6 +287,11 @@ static inline void conn_wake_reader(struct stack *st, struct tcp_conn *c) {
     conn_wake_reader_now(st, c);
 }
 void conn_wake_drains(struct stack *st, struct tcp_conn *c);
+/*
+ * Bytes that a connection may have queued: sndbuf_bytes, and when frames run short a share of those that are
+ * free (Choudhury and Hahne's dynamic thresholds), so that peers who don't read leave room for the others.
+ */
+uint32_t conn_send_limit(const struct stack *st);
 /* mss and window scale from the peer's SYN and our side. */
 void conn_agree(struct stack *st, struct tcp_conn *c, const struct segment *seg);
 struct token *conn_token(struct stack *st, uint32_t index);

@@ -210,11 +210,20 @@ void conn_wake_reader_now(struct stack *st, struct tcp_conn *c) {
     conn_complete(st, c, token_list_shift(st->tokens, &q->pops), status);
 }
 
+uint32_t conn_send_limit(const struct stack *st) {
+  uint32_t spare =
+      st->arena->free_count > st->frames_reserve ? st->arena->free_count - st->frames_reserve : 0;
+  uint64_t share = (uint64_t)spare * (st->arena->frame_size / SEND_SHARE);
+  if (share < SEND_LIMIT_MIN)
+    share = SEND_LIMIT_MIN;
+  return share < st->sndbuf_bytes ? (uint32_t)share : st->sndbuf_bytes;
+}
+
 void conn_wake_drains(struct stack *st, struct tcp_conn *c) {
   if (c->queue == QUEUE_NONE)
     return;
   struct queue *q = &st->queues->slots[c->queue];
-  if (q->drains.head == TOKEN_NONE || c->write_seq - c->snd_una > st->sndbuf_bytes / 2)
+  if (q->drains.head == TOKEN_NONE || c->write_seq - c->snd_una > conn_send_limit(st) / 2)
     return;
   while (q->drains.head != TOKEN_NONE)
     conn_complete(st, c, token_list_shift(st->tokens, &q->drains), 0);

@@ -48,16 +48,17 @@ static uint32_t write_timestamps(const struct stack *st, const struct tcp_conn *
   return TCP_TS_LEN;
 }
 
-uint32_t options_write(struct stack *st, const struct tcp_conn *c, uint8_t *p) {
+uint32_t options_write(struct stack *st, const struct tcp_conn *c, uint8_t *p, uint32_t room) {
   uint32_t len = 0;
   if (c->flags & CONN_TS)
     len = write_timestamps(st, c, p);
-  if (__builtin_expect(c->ooo == RANGE_NONE || !(c->flags & CONN_SACK), 1))
+  if (__builtin_expect(c->ooo == RANGE_NONE || !(c->flags & CONN_SACK), 1) || room < 4 + 8)
     return len;
+  uint32_t most = (room - 4) / 8 < TCP_SACK_BLOCKS ? (room - 4) / 8 : TCP_SACK_BLOCKS;
   /* RFC 2018 section 4: blocks of data held ahead of the gap. */
   uint8_t *head = p + len;
   uint32_t blocks = 0;
-  for (uint32_t r = c->ooo; r != RANGE_NONE && blocks < TCP_SACK_BLOCKS; r = st->ranges[r].next, blocks++) {
+  for (uint32_t r = c->ooo; r != RANGE_NONE && blocks < most; r = st->ranges[r].next, blocks++) {
     store32(head + 4 + blocks * 8, st->ranges[r].start);
     store32(head + 8 + blocks * 8, st->ranges[r].end);
   }

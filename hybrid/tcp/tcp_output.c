@@ -62,10 +62,12 @@ static inline uint32_t put_usual_options(const struct stack *st, const struct tc
 }
 
 static __attribute__((noinline, cold)) uint32_t
-put_unusual_options(struct stack *st, const struct tcp_conn *c, uint8_t flags, uint8_t *p, uint64_t *sum) {
+put_unusual_options(struct stack *st, const struct tcp_conn *c, uint8_t flags, uint8_t *p, uint32_t payload,
+                    uint64_t *sum) {
   uint8_t options[40];
-  uint32_t len =
-      flags & TCP_SYN ? options_write_syn(st, c, options, !(flags & TCP_ACK)) : options_write(st, c, options);
+  uint32_t room = payload < c->mss ? c->mss - payload : 0;
+  uint32_t len = flags & TCP_SYN ? options_write_syn(st, c, options, !(flags & TCP_ACK))
+                                 : options_write(st, c, options, room);
   memcpy(p - len, options, len);
   *sum = csum_add(*sum, options, len);
   return len;
@@ -97,7 +99,7 @@ static inline __attribute__((always_inline)) void finish_segment(struct stack *s
   uint64_t sum = c->wire_sum;
   bool usual = !(flags & TCP_SYN) && c->ooo == RANGE_NONE;
   uint32_t optlen = __builtin_expect(usual, 1) ? put_usual_options(st, c, payload, &sum)
-                                               : put_unusual_options(st, c, flags, payload, &sum);
+                                               : put_unusual_options(st, c, flags, payload, len, &sum);
   uint32_t header_len = TCP_LEN + optlen, window = advertise(st, c, flags);
   uint32_t ack = flags & TCP_ACK ? c->rcv_nxt : 0;
   uint32_t word = header_len << 26 | (uint32_t)flags << 16 | window; /* header_len / 4 in the top four bits */
@@ -111,7 +113,10 @@ static inline __attribute__((always_inline)) void finish_segment(struct stack *s
   memcpy(p + 16, &check, 2);
   store16(p + 18, 0);
   if (flags & TCP_ACK) {
-    c->flags &= (uint16_t) ~(CONN_ACK_NOW | CONN_ACK_LATER);
+    /* A full segment has no room for SACK, which a peer whose data was lost waits for: an ACK follows. */
+    bool sack_untold = !usual && len > 0 && (c->flags & CONN_SACK) &&
+                       optlen == (c->flags & CONN_TS ? (uint32_t)TCP_TS_LEN : 0);
+    c->flags &= (uint16_t) ~(sack_untold ? CONN_ACK_LATER : CONN_ACK_NOW | CONN_ACK_LATER);
     c->delack_at = 0;
     c->rcv_acked = c->rcv_nxt;
   }

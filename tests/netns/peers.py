@@ -153,7 +153,8 @@ class App:
 
     def drop(self) -> None:
         """Lets go of the pipes of a launcher that has ended or is about to."""
-        self.launcher.stdin.close()
+        if not self.launcher.stdin.closed:
+            self.launcher.stdin.close()
         self._reader.join(WITHIN_S)
         self.launcher.stdout.close()
 

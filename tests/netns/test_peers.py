@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -127,29 +126,21 @@ Meet = Callable[..., tuple[Peer, str]]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_the_kernel_sends_arrives(
-    app: App, meet: Meet, family: int, size: int, record_property: Callable[[str, object], None]
-) -> None:
+def test_what_the_kernel_sends_arrives(app: App, meet: Meet, family: int, size: int) -> None:
     data = random_bytes(size)
     peer, name = meet("take", family)
     with peer:
-        began = time.monotonic()
         peer.send_all(data)
         peer.end()
         assert peer.answer() == Received.of(data)
-        record_property("MB/s", round(size / (time.monotonic() - began) / 1e6, 1))
     assert app.result(name)["status"] == 0
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_we_send_arrives(
-    app: App, meet: Meet, family: int, size: int, record_property: Callable[[str, object], None]
-) -> None:
-    began = time.monotonic()
+def test_what_we_send_arrives(app: App, meet: Meet, family: int, size: int) -> None:
     peer, name = meet(f"send {size}", family)
     with peer:
         received = peer.read_all()
-        record_property("MB/s", round(size / (time.monotonic() - began) / 1e6, 1))
     ours = app.result(name)
     assert received == Received(size, ours["crc_out"])
     assert ours["status"] == 0
@@ -440,7 +431,6 @@ def test_a_peer_that_vanishes_is_waited_for_and_found_again(app: App, meet: Meet
         "tcp_window_scaling=0",
         "tcp_timestamps=0 tcp_sack=0 tcp_window_scaling=0",
         "tcp_ecn=1",
-        "tcp_ecn=3",
         "tcp_congestion_control=reno",
     ],
 )
@@ -523,7 +513,8 @@ def test_a_client_comes_back_from_the_port_that_we_keep_in_time_wait(app: App, f
             peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             peer.sock.bind((CLIENT[family], port))
             port = peer.sock.getsockname()[1]
-            peer.sock.connect((SERVER[family], PORT))
+            # Until our last ACK has come, the kernel keeps the tuple to itself.
+            until(lambda: peer.sock.connect_ex((SERVER[family], PORT)) == 0, "a free tuple")
             peer.send_all(b"send 3000\n")
             assert peer.read_all().count == 3000
         assert app.result(port)["status"] == 0
@@ -567,6 +558,60 @@ def test_a_peer_behind_a_router_and_an_address_that_came_later(app: App) -> None
     until(meets, "a connection between them")
 
 
+def test_a_peer_whose_ethernet_address_changes(app: App) -> None:
+    with dial(app, "echo") as peer:
+        peer.send_all(b"before")
+        assert peer.sock.recv(64) == b"before"
+        changed = [
+            "ip",
+            "link",
+            "set",
+            app.lab.client.interface,
+            "address",
+            f"02:00:00:00:{os.getpid() % 256:02x}:01",
+        ]
+        app.lab.client.run(changed)
+        peer.send_all(b"after")
+        assert peer.sock.recv(64) == b"after"
+        peer.end()
+        assert peer.read_all().count == 0
+
+
+def test_addresses_of_the_link_alone(app: App) -> None:
+    """fe80::/10, whose scope is in the socket address and not in the packet."""
+    shown = app.side.run(
+        ["ip", "-6", "-o", "addr", "show", "dev", app.side.interface, "scope", "link"]
+    ).stdout
+    ours = shown.split()[3].split("/")[0]
+    data = random_bytes(MIB)
+    with Peer(app.lab.client.call(lambda: socket.socket(socket.AF_INET6))) as peer:
+        peer.sock.connect((ours, PORT, 0, app.lab.client.ifindex))
+        sender = threading.Thread(target=lambda: (peer.send_all(b"echo\n" + data), peer.end()))
+        sender.start()
+        assert peer.read_all() == Received.of(data)
+        sender.join()
+
+
+def test_a_server_that_ends_resets_its_connections_and_gives_the_port_back(
+    app_for: Callable[[Lab], App],
+) -> None:
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab(f"peers-end-{os.getpid()}"))
+        app = app_for(lab)
+        peers = [stack.enter_context(dial(app, "take")) for _ in range(50)]
+        peers += [stack.enter_context(dial(app, f"send {8 * MIB}")) for _ in range(20)]
+        assert app.stop() == 0
+        for peer in peers:
+            with pytest.raises(ConnectionResetError):
+                peer.read_all()
+        assert refused(lab)
+        assert app.in_service() == []
+        assert leftovers(app.launcher.pid) == []
+        app.start()
+        with dial(app, "echo") as peer:
+            assert echo_many([peer.sock], random_bytes(1000)) == 1
+
+
 # ---- memory -----------------------------------------------------------------------------------------------
 
 
@@ -590,7 +635,7 @@ def test_readers_that_sleep_cannot_use_up_the_memory_of_the_others(app: App) -> 
 
 
 def test_clients_that_do_not_read_cannot_use_up_the_memory_of_the_others(app: App) -> None:
-    size = 8 * MIB
+    size = 2 * MIB
     probes = app.stats()["tcp_probes"]
     with ExitStack() as stack:
         peers = [stack.enter_context(dial(app, f"send {size}")) for _ in range(60)]

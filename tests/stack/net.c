@@ -34,6 +34,7 @@ static int host_describe(hy_host *host, uint32_t self, uint32_t mtu_bytes) {
 int net_open(struct net *net, uint64_t seed, const hy_config *config, uint32_t mtu_bytes) {
   memset(net, 0, sizeof *net);
   net->dice.state = seed * 1000003;
+  net->mtu_bytes = mtu_bytes;
   net->cut_at = UINT64_MAX;
   net->trace = getenv("HYBRID_TRACE") != NULL;
   /* Clocks that start anywhere: time stamps and the wheel must not mind. */
@@ -127,6 +128,7 @@ static void launch(struct net *net, uint32_t from, const uint8_t *frame, uint32_
   bool lost = happens(net, im->lost) || net->now >= net->cut_at;
   uint32_t copies = happens(net, im->repeated) ? 2 : 1;
   net->sent++;
+  assert_in_range(len, 1, net->mtu_bytes + 14); /* a real link would lose it, every time */
   for (uint32_t copy = 0; copy < copies; copy++) {
     bool damaged = happens(net, im->damaged);
     uint64_t at = net->now + im->delay_ns;

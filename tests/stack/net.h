@@ -39,6 +39,7 @@ struct net {
   uint32_t ports[2];
   uint32_t frames[2]; /* free in each arena before anything happened */
   uint64_t now;
+  uint32_t mtu_bytes;
   uint64_t cut_at; /* from then on nothing arrives any more */
   struct impairments impair;
   struct flying flying[NET_FLYING]; /* a heap, soonest first */
