@@ -58,8 +58,8 @@ struct arena {
   uint32_t frame_shift; /* log2(frame_size) */
   uint32_t frames;
   uint32_t free_head; /* LIFO, so that the frame last used is the next one used */
+  uint32_t hugepages; /* obtained: 1. Here so that compilers don't write the two beside it as one vector */
   uint32_t free_count;
-  uint32_t hugepages; /* obtained: 1 */
   size_t size_bytes;
 };
 

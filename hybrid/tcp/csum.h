@@ -54,31 +54,30 @@ static inline uint64_t csum_add32(uint64_t sum, const uint8_t *p) {
 
 /* Adds len bytes to a sum. */
 static inline uint64_t csum_add(uint64_t sum, const uint8_t *p, size_t len) {
-  size_t left = len;
-  for (; left >= 64; p += 64, left -= 64)
+  for (const uint8_t *end = p + (len & ~(size_t)63); p != end; p += 64)
     sum = csum_add64(sum, p);
-  if (left & 32) {
+  if (len & 32) {
     sum = csum_add32(sum, p);
     p += 32;
   }
   uint64_t w;
-  if (left & 16) {
+  if (len & 16) {
     uint64_t both[2];
     memcpy(both, p, 16);
     sum = csum_carry(csum_carry(sum, both[0]), both[1]);
     p += 16;
   }
-  if (left & 8) {
+  if (len & 8) {
     memcpy(&w, p, 8);
     sum = csum_carry(sum, w);
     p += 8;
   }
-  left &= 7;
+  size_t left = len & 7;
   if (left == 0)
     return sum;
   if (__builtin_expect(len >= 8, 1)) { /* the last eight bytes, less those that have been added */
     memcpy(&w, p + left - 8, 8);
-    w >>= 8 * (8 - left);
+    w >>= 64 - 8 * left;
   } else {
     w = 0;
     memcpy(&w, p, left);

@@ -264,7 +264,8 @@ static inline uint32_t conn_ts_now(const struct stack *st, const struct tcp_conn
 
 /* tcp_option.c */
 void segment_parse_options(struct segment *seg);
-/* Writes options of an ordinary segment; returns their length. room: bytes that its payload leaves for SACK. */
+/* Writes options of an ordinary segment; returns their length. room: bytes that its payload leaves for SACK.
+ */
 uint32_t options_write(struct stack *st, const struct tcp_conn *c, uint8_t *p, uint32_t room);
 uint32_t options_write_syn(struct stack *st, const struct tcp_conn *c, uint8_t *p, bool offer_all);
 
