@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,7 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., App
 
         def get(mode: str = "native", queues: int = 1) -> App:
             if (mode, queues) not in made:
-                lab = stack.enter_context(Lab(f"peers-{mode}-{queues}", queues=queues))
+                lab = stack.enter_context(Lab(f"peers-{os.getpid()}-{mode}-{queues}", queues=queues))
                 log = tmp_path_factory.mktemp("peers") / "log"
                 made[mode, queues] = App(lab, log, mode)
                 stack.callback(made[mode, queues].detach)
