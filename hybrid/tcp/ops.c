@@ -369,12 +369,14 @@ static void deliver_stream(struct stack *st, struct queue *q, hy_event *event) {
     return; /* end of stream */
   c->flags &= (uint16_t)~CONN_POP_READY;
   hy_sga *sga = &event->sga;
-  if (*st->app_frames + HY_SGA_SEGS > st->app_frames_max) {
+  uint32_t held = *st->app_frames, room = held < st->app_frames_max ? st->app_frames_max - held : 0;
+  uint32_t most = room < HY_SGA_SEGS ? room : HY_SGA_SEGS;
+  if (most == 0) {
     event->status = -ENOBUFS; /* the data stays for the next pop */
   } else {
     const struct arena *arena = st->arena;
     uint32_t frame = c->rxq_head, nsegs = 0, bytes = 0;
-    for (; frame != FRAME_NONE && nsegs < HY_SGA_SEGS; nsegs++) {
+    for (; frame != FRAME_NONE && nsegs < most; nsegs++) {
       const struct frame *f = frame_meta(arena, frame);
       hy_seg *seg = &sga->segs[nsegs];
       seg->addr = frame_base(arena, frame) + f->off;
