@@ -362,10 +362,11 @@ static void deliver_stream(struct stack *st, struct queue *q, hy_event *event) {
     return; /* end of stream */
   c->flags &= (uint16_t)~CONN_POP_READY;
   hy_sga *sga = &event->sga;
-  if (*st->app_frames + HY_SGA_SEGS > st->app_frames_max) {
+  uint32_t most = *st->app_frames < st->app_frames_max ? st->app_frames_max - *st->app_frames : 0;
+  if (most == 0) {
     event->status = -ENOBUFS; /* the data stays for the next pop */
   } else {
-    while (c->rxq_head != FRAME_NONE && sga->nsegs < HY_SGA_SEGS) {
+    while (c->rxq_head != FRAME_NONE && sga->nsegs < HY_SGA_SEGS && sga->nsegs < most) {
       uint32_t frame = c->rxq_head;
       struct frame *f = frame_meta(st->arena, frame);
       c->rxq_head = f->next;

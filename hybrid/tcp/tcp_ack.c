@@ -4,6 +4,8 @@
 
 /* RFC 6298 section 2, in microseconds; srtt is kept times 8 and rttvar times 4. */
 static void rtt_sample(struct tcp_conn *c, uint64_t rtt_ns) {
+  if (rtt_ns > TCP_RTO_MAX_NS) /* we were stopped meanwhile; the scaled sums must not overflow */
+    rtt_ns = TCP_RTO_MAX_NS;
   uint32_t rtt = (uint32_t)(rtt_ns / NS_PER_US);
   if (rtt == 0)
     rtt = 1;

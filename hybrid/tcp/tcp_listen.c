@@ -140,6 +140,15 @@ uint32_t listener_take_accepted(struct stack *st, uint32_t index) {
   return taken;
 }
 
+/* Of the connections that nobody has confirmed, the oldest makes room; false if there is none. */
+static bool evict(struct stack *st, struct tcp_listener *l) {
+  if (l->half_head == CONN_NONE)
+    return false;
+  st->stats->tcp_half_open_evicted++;
+  conn_free(st, conn_at(st, l->half_head));
+  return true;
+}
+
 void listener_input(struct stack *st, struct tcp_listener *l, struct packet *p, const struct segment *seg) {
   if (seg->flags & TCP_RST) {
     st->stats->drop_state++;
@@ -158,16 +167,14 @@ void listener_input(struct stack *st, struct tcp_listener *l, struct packet *p, 
     st->stats->drop_bad_source++;
     return;
   }
-  if (l->pending >= l->backlog) {
-    if (l->half_head == CONN_NONE) {
-      st->stats->drop_backlog++;
-      return;
-    }
-    st->stats->tcp_half_open_evicted++;
-    conn_free(st, conn_at(st, l->half_head));
+  if (l->pending >= l->backlog && !evict(st, l)) {
+    st->stats->drop_backlog++;
+    return;
   }
   bool is4 = ip_is_4(p->key.local);
   struct tcp_conn *c = conn_new(st, &p->key, is4);
+  if (!c && evict(st, l)) /* a backlog that is longer than the table */
+    c = conn_new(st, &p->key, is4);
   if (!c) {
     st->stats->drop_table_full++;
     return;

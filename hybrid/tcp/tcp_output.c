@@ -60,9 +60,10 @@ static inline uint32_t put_usual_options(const struct stack *st, const struct tc
   return TCP_TS_LEN;
 }
 
-static __attribute__((noinline, cold)) uint32_t
-put_unusual_options(struct stack *st, const struct tcp_conn *c, uint8_t flags, uint8_t *p, uint32_t payload,
-                    uint64_t *sum) {
+static __attribute__((noinline, cold)) uint32_t put_unusual_options(struct stack *st,
+                                                                    const struct tcp_conn *c, uint8_t flags,
+                                                                    uint8_t *p, uint32_t payload,
+                                                                    uint64_t *sum) {
   uint8_t options[40];
   uint32_t room = payload < c->mss ? c->mss - payload : 0;
   uint32_t len = flags & TCP_SYN ? options_write_syn(st, c, options, !(flags & TCP_ACK))

@@ -108,7 +108,11 @@ bool reass_in_order(struct stack *st, struct tcp_conn *c, uint32_t frame, uint8_
 
 bool reass_out_of_order(struct stack *st, struct tcp_conn *c, uint32_t frame, uint8_t *payload, uint32_t seq,
                         uint32_t len) {
-  if (frames_scarce(st)) { /* what is in order matters more */
+  /*
+   * What is in order matters more, and the application's answers most: data ahead of a gap stays for as long
+   * as its sender likes, so it may never take the last frames that hy_sga_alloc would give out.
+   */
+  if (st->arena->free_count < 2 * st->frames_reserve) {
     st->stats->drop_no_memory++;
     frame_unref(st->arena, frame);
     return false;

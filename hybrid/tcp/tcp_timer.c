@@ -45,8 +45,15 @@ static unsigned retries_max(const struct tcp_conn *c) {
   return c->queue == QUEUE_NONE ? TCP_ORPHAN_RETRIES : TCP_RETRIES;
 }
 
+/* Nobody holds it any more, and its peer answers, for minutes now, that it has no room: Linux,
+ * tcp_probe_timer. */
+static bool refused_orphan(const struct tcp_conn *c) {
+  return c->queue == QUEUE_NONE && !conn_unaccepted(c) && c->snd_wnd == 0 &&
+         c->rto_us >= TCP_RTO_MAX_NS / NS_PER_US;
+}
+
 static void retransmission_timeout(struct stack *st, struct tcp_conn *c) {
-  if (c->retries >= retries_max(c)) {
+  if (c->retries >= retries_max(c) || refused_orphan(c)) {
     st->stats->tcp_timed_out++;
     if (c->flags & CONN_HALF_OPEN)
       conn_free(st, c);

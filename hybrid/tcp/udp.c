@@ -179,6 +179,7 @@ bool udp_deliver(struct stack *st, struct queue *q, hy_event *event) {
   u->ready--;
   if (*st->app_frames >= st->app_frames_max) {
     event->status = -ENOBUFS; /* the datagram stays for the next pop */
+    udp_wake(st, q);
     return true;
   }
   uint32_t frame = u->head;
@@ -219,9 +220,10 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
   const hy_seg *first = &sga->segs[0];
   uint32_t off = (uint32_t)((uint8_t *)first->addr - frame_base(st->arena, first->frame));
   bool in_place = false;
-  if (sga->nsegs == 1) {
+  /* Complete when this returns: an application that keeps the array may change it before it has left. */
+  if (sga->nsegs == 1 && give) {
     f = frame_meta(st->arena, first->frame);
-    in_place = f->head == off && off >= ETH_LEN + headers && !(f->flags & FRAME_IN_DEVICE);
+    in_place = f->refs == 1 && f->head == off && off >= ETH_LEN + headers && !(f->flags & FRAME_IN_DEVICE);
   }
   if (in_place) {
     frame = first->frame;
