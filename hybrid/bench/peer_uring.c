@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ENTRIES = 1024, COMPLETIONS = 8192, BUFFERS = 1024, BUFFER_BYTES = 16 << 10, GROUP = 1, NONE = -1 };
+enum { ENTRIES = 1024, COMPLETIONS = 8192, BUFFERS = 256, BUFFER_BYTES = 64 << 10, GROUP = 1, NONE = -1 };
 enum { OP_ACCEPT, OP_RECEIVE, OP_SEND, OP_BITS = 2 };
 
 struct connection {

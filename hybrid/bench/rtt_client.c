@@ -38,7 +38,15 @@ static void finish(hy_shard *shard, hy_qt qt, hy_event *event, const char *what)
   must(event->status, what);
 }
 
-static uint32_t round_trip(hy_shard *shard, hy_qd qd) {
+struct client {
+  hy_shard *shard;
+  hy_qd qd;
+};
+
+static uint32_t round_trip(void *context) {
+  const struct client *client = context;
+  hy_shard *shard = client->shard;
+  hy_qd qd = client->qd;
   hy_sga sga;
   hy_event event;
   hy_qt pop;
@@ -60,19 +68,13 @@ static uint32_t round_trip(hy_shard *shard, hy_qd qd) {
 }
 
 static void round_run(hy_shard *shard, const hy_addr *server, const struct bench_round *round) {
-  uint32_t *ns = calloc(round->count, sizeof *ns);
-  if (!ns)
-    bench_fail("no memory for %u samples", round->count);
   hy_qd qd;
   hy_qt qt;
   hy_event event;
   must(hy_socket(shard, HY_STREAM, &qd), "socket");
   must(hy_connect(shard, qd, server, &qt), "connect");
   finish(shard, qt, &event, "connect");
-  for (unsigned i = 0; i < round->warmup; i++)
-    round_trip(shard, qd);
-  for (unsigned i = 0; i < round->count; i++)
-    ns[i] = round_trip(shard, qd);
+  uint32_t *ns = bench_take(round, round_trip, &(struct client){shard, qd});
   /* Both ends are closed before the answer is given: the next subject finds a quiet server. */
   must(hy_shutdown(shard, qd), "shutdown");
   must(hy_pop(shard, qd, &qt), "pop");
@@ -81,11 +83,7 @@ static void round_run(hy_shard *shard, const hy_addr *server, const struct bench
   must(hy_close(shard, qd), "close");
   for (int i = 0; i < 64; i++)
     hy_poll(shard); /* the last acknowledgement leaves before this program sleeps */
-  putchar('{');
-  bench_put_samples("ns", ns, round->count, 1);
-  puts("}");
-  fflush(stdout);
-  free(ns);
+  bench_answer_ns(ns, round->count);
 }
 
 int main(int argc, char **argv) {

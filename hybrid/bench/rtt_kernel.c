@@ -83,7 +83,9 @@ static void serve(const char *address, const char *port, unsigned busy_poll_us) 
   }
 }
 
-static uint32_t round_trip(int fd, char *buffer) {
+static uint32_t round_trip(void *context) {
+  const int fd = *(const int *)context;
+  static char buffer[PAYLOAD] = {'x'};
   uint64_t sent_ns = bench_now_ns();
   if (!send_all(fd, buffer, PAYLOAD))
     bench_fail("send: %s", strerror(errno));
@@ -98,29 +100,17 @@ static uint32_t round_trip(int fd, char *buffer) {
 }
 
 static void round_run(const struct addrinfo *at, unsigned busy_poll_us, const struct bench_round *round) {
-  uint32_t *ns = calloc(round->count, sizeof *ns);
-  if (!ns)
-    bench_fail("no memory for %u samples", round->count);
   int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0 || connect(fd, at->ai_addr, at->ai_addrlen) < 0)
     bench_fail("cannot connect: %s", strerror(errno));
   prepare(fd, busy_poll_us);
-  char buffer[PAYLOAD];
-  memset(buffer, 'x', sizeof buffer);
-  for (unsigned i = 0; i < round->warmup; i++)
-    round_trip(fd, buffer);
-  for (unsigned i = 0; i < round->count; i++)
-    ns[i] = round_trip(fd, buffer);
+  uint32_t *ns = bench_take(round, round_trip, &fd);
   /* Both ends are closed before the answer is given: the next subject finds a quiet server. */
   shutdown(fd, SHUT_WR);
-  while (spin_receive(fd, buffer, sizeof buffer) > 0) {
+  for (char rest[PAYLOAD]; spin_receive(fd, rest, sizeof rest) > 0;) {
   }
   close(fd);
-  putchar('{');
-  bench_put_samples("ns", ns, round->count, 1);
-  puts("}");
-  fflush(stdout);
-  free(ns);
+  bench_answer_ns(ns, round->count);
 }
 
 int main(int argc, char **argv) {
