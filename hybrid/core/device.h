@@ -49,6 +49,8 @@ struct hy_device_ops {
   /* A descriptor to poll(2) for reading, or -1: this device can only be polled. */
   int (*wait_fd)(struct hy_device *dev);
   void (*stats)(struct hy_device *dev, struct hy_device_stats *out);
+  /* 0, or a negative errno: the device is gone for good (-ENETDOWN, -ENODEV). May be NULL. */
+  int (*health)(struct hy_device *dev);
   /* Returns every frame it holds to the arena and frees the structure. */
   void (*close)(struct hy_device *dev);
 };

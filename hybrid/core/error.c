@@ -1,9 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the errors of hybrid.h mean, in the words of whoever called. */
+#include "core/error.h"
 #include "core/hybrid.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+
+static _Thread_local char detail[256];
+
+void error_detail_set(const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  vsnprintf(detail, sizeof detail, format, args);
+  va_end(args);
+}
+
+void error_detail_clear(void) {
+  detail[0] = '\0';
+}
+
+const char *hy_error_detail(void) {
+  return detail;
+}
 
 const char *hy_strerror(int error) {
   switch (error < 0 ? -error : error) {
