@@ -1,29 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the errors of hybrid.h mean, in the words of whoever called. */
 #include "core/error.h"
-#include "core/hybrid.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-static _Thread_local char detail[256];
-
-void error_detail_set(const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  vsnprintf(detail, sizeof detail, format, args);
-  va_end(args);
-}
-
-void error_detail_clear(void) {
-  detail[0] = '\0';
-}
-
-const char *hy_error_detail(void) {
-  return detail;
-}
 
 const char *hy_strerror(int error) {
   switch (error < 0 ? -error : error) {
@@ -56,8 +38,12 @@ const char *hy_strerror(int error) {
     return "a signal arrived while waiting";
   case EINVAL:
     return "an argument is out of range, or this queue cannot do that in its state";
+  case EISCONN:
+    return "the queue is connected, or bound, already";
   case EMSGSIZE:
     return "too long for one message";
+  case ENETDOWN:
+    return "the device that carried the connection is gone";
   case ENETUNREACH:
     return "no route leads to the peer over a device of this shard";
   case ENOBUFS:
@@ -87,4 +73,22 @@ const char *hy_strerror(int error) {
     return text != NULL ? text : "unknown error";
   }
   }
+}
+
+static _Thread_local char detail[256];
+
+const char *hy_error_detail(void) {
+  return detail;
+}
+
+void error_detail_clear(void) {
+  detail[0] = '\0';
+}
+
+int error_detail_set(int error, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  vsnprintf(detail, sizeof detail, format, args);
+  va_end(args);
+  return error;
 }

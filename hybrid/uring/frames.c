@@ -340,7 +340,7 @@ static unsigned frames_tx_burst(struct hy_device *dev, const uint32_t *frames, u
   for (unsigned i = 0; i < count; i++) {
     uint32_t index = frames[i];
     struct frame *f = frame_meta(arena, index);
-    assert(f->refs > 0 && f->len > 0 && f->off >= d->header);
+    assert(f->refs > 0 && f->len > 0 && f->off >= arena->prefix + d->header);
     uint16_t slot = d->tx_free[--d->ntx_free];
     d->tx[slot] = index;
     f->flags |= FRAME_IN_DEVICE;
@@ -477,11 +477,12 @@ static struct frames *frames_make(struct arena *arena, const struct frames_setup
   struct frames *d = calloc(1, sizeof *d);
   if (d == NULL)
     return NULL;
-  uint32_t room = arena->frame_size - FRAME_HEADROOM;
+  uint32_t room = arena_frame_room(arena);
   d->dev = (struct hy_device){
       .ops = setup->kind == FRAMES_TAP ? &tap_ops : &packet_ops,
       .arena = arena,
       .ifindex = setup->ifindex,
+      .queue = setup->queue,
       .frame_bytes_max = room,
   };
   d->ring.ring_fd = -1;
@@ -514,12 +515,11 @@ int frames_open(struct arena *arena, const struct frames_setup *setup, struct fr
                 struct hy_device **out) {
   struct frames *d = frames_make(arena, setup);
   if (d == NULL || d->overflow == NULL) {
-    error_detail_set("there is no memory for the device's buffers: about 2 MiB are needed");
     if (d == NULL)
       close(setup->fd);
     else
       frames_free(d);
-    return -ENOMEM;
+    return error_detail_set(-ENOMEM, "there is no memory for the device's buffers: about 2 MiB are needed");
   }
   struct io_uring ring;
   int status = uring_ring_open(&ring, RING_ENTRIES, RING_ENTRIES, &obtained->deferred);
@@ -528,7 +528,7 @@ int frames_open(struct arena *arena, const struct frames_setup *setup, struct fr
   d->ring = ring;
   status = io_uring_register_files(&d->ring, &d->fd, 1);
   if (status < 0) {
-    error_detail_set("io_uring does not take the device's descriptor: %s", strerror(-status));
+    error_detail_set(status, "io_uring does not take the device's descriptor: %s", strerror(-status));
     goto fail;
   }
   if (setup->kind == FRAMES_TAP && setup->registered != HY_REQUEST_NO) {

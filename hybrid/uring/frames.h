@@ -32,6 +32,7 @@ struct frames_setup {
   int fd;             /* taken over, also on failure */
   uint32_t interface; /* the kernel's index: for health */
   uint32_t ifindex;   /* the host table's row */
+  uint32_t queue;     /* and which of its devices */
   bool header;        /* virtio_net_hdr in front of each frame */
   uint8_t registered; /* enum hy_request */
 };

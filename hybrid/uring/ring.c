@@ -7,19 +7,18 @@
 #include <errno.h>
 #include <string.h>
 
-static void explain(int status) {
+static int explain(int status) {
   switch (-status) {
   case EPERM:
-    error_detail_set(
-        "io_uring is switched off for this process: set the sysctl kernel.io_uring_disabled to 0, "
-        "or allow it in the container's seccomp profile");
-    break;
+    return error_detail_set(
+        status, "io_uring is switched off for this process: set the sysctl kernel.io_uring_disabled "
+                "to 0, or allow it in the container's seccomp profile");
   case ENOSYS:
-    error_detail_set("this kernel has no io_uring, or a seccomp profile hides it: allow io_uring_setup, "
-                     "io_uring_enter and io_uring_register");
-    break;
+    return error_detail_set(
+        status, "this kernel has no io_uring, or a seccomp profile hides it: allow io_uring_setup, "
+                "io_uring_enter and io_uring_register");
   default:
-    error_detail_set("io_uring cannot be set up: %s", strerror(-status));
+    return error_detail_set(status, "io_uring cannot be set up: %s", strerror(-status));
   }
 }
 
@@ -37,13 +36,10 @@ int uring_ring_open(struct io_uring *ring, unsigned entries, unsigned completion
     status = io_uring_queue_init_params(entries, ring, &params);
     *deferred = i == 0;
   }
-  if (status == -EINVAL) { /* not even the second wish */
-    error_detail_set("this kernel's io_uring is too old: Linux 5.19 or later is needed, 6.1 for full speed");
-    return -EOPNOTSUPP;
-  }
-  if (status < 0)
-    explain(status);
-  return status;
+  if (status == -EINVAL) /* not even the second wish */
+    return error_detail_set(-EOPNOTSUPP,
+                            "this kernel's io_uring is too old: Linux 5.19 is needed, 6.1 to be at its best");
+  return status < 0 ? explain(status) : 0;
 }
 
 int uring_ring_start(struct io_uring *ring) {

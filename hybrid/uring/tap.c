@@ -23,13 +23,14 @@ static int tun_open(void) {
     return fd;
   int status = -errno;
   if (status == -ENOENT || status == -ENODEV || status == -ENXIO)
-    error_detail_set("there is no /dev/net/tun: load the module tun, or give the container the device "
+    error_detail_set(status,
+                     "there is no /dev/net/tun: load the module tun, or give the container the device "
                      "(docker run --device /dev/net/tun)");
   else if (status == -EPERM || status == -EACCES)
     error_detail_set(
-        "/dev/net/tun may not be opened: the container's device rules or its permissions forbid it");
+        status, "/dev/net/tun may not be opened: the container's device rules or its permissions forbid it");
   else
-    error_detail_set("/dev/net/tun cannot be opened: %s", strerror(-status));
+    error_detail_set(status, "/dev/net/tun cannot be opened: %s", strerror(-status));
   return status == -ENODEV || status == -ENXIO ? -ENOENT : status;
 }
 
@@ -44,15 +45,17 @@ static int tun_name(int fd, const hy_tap_config *config, bool header) {
   int status = -errno;
   if (status == -EPERM)
     error_detail_set(
+        status,
         "a TAP device wants CAP_NET_ADMIN: run as root, or have somebody who may make it open the queue "
         "for this user (ip tuntap add mode tap user NAME)");
   else if (status == -EBUSY)
     error_detail_set(
+        status,
         "the interface %s is in use, or has one queue: take another name, or ask for multi_queue for "
         "each of its queues",
         config->name);
   else
-    error_detail_set("the TAP device %s cannot be had: %s", config->name, strerror(-status));
+    error_detail_set(status, "the TAP device %s cannot be had: %s", config->name, strerror(-status));
   return status;
 }
 
@@ -82,8 +85,8 @@ static int look_up(int fd, struct ifreq *request, hy_tap_obtained *got) {
 
 fail:;
   int status = -errno;
-  error_detail_set("the TAP device %s cannot be looked at from this network namespace: %s", request->ifr_name,
-                   strerror(-status));
+  error_detail_set(status, "the TAP device %s cannot be looked at from this network namespace: %s",
+                   request->ifr_name, strerror(-status));
   if (sock >= 0)
     close(sock);
   return status;
@@ -104,28 +107,28 @@ static int tap_open(const hy_tap_config *config, int *fd, bool *header, hy_tap_o
   }
   if (ioctl(*fd, TUNGETIFF, &request) < 0) {
     status = errno == EBADFD ? -ENODEV : -EINVAL;
-    error_detail_set("the descriptor is not a queue of a TAP device");
+    error_detail_set(status, "the descriptor is not a queue of a TAP device");
     goto fail;
   }
   unsigned flags = (unsigned short)request.ifr_flags;
   if (!(flags & IFF_TAP) || !(flags & IFF_NO_PI)) {
-    error_detail_set("%s has to be a TAP device without packet information (IFF_TAP, IFF_NO_PI)",
-                     request.ifr_name);
     status = -EINVAL;
+    error_detail_set(status, "%s has to be a TAP device without packet information (IFF_TAP, IFF_NO_PI)",
+                     request.ifr_name);
     goto fail;
   }
   *header = (flags & IFF_VNET_HDR) != 0;
   int bytes = 10;
   if (*header && ioctl(*fd, TUNSETVNETHDRSZ, &bytes) < 0) {
     status = -errno;
-    error_detail_set("%s does not take the usual header: %s", request.ifr_name, strerror(-status));
+    error_detail_set(status, "%s does not take the usual header: %s", request.ifr_name, strerror(-status));
     goto fail;
   }
   got->offload = *header && wants && offload_set(*fd);
   if (config->offload == HY_REQUEST_MUST && !got->offload) {
-    error_detail_set("%s cannot leave checksums and segmentation to us: open it with IFF_VNET_HDR",
-                     request.ifr_name);
     status = -EOPNOTSUPP;
+    error_detail_set(status, "%s cannot leave checksums and segmentation to us: open it with IFF_VNET_HDR",
+                     request.ifr_name);
     goto fail;
   }
   status = look_up(*fd, &request, got);
@@ -143,17 +146,17 @@ int hy_tap_attach(hy_shard *shard, const hy_tap_config *config, hy_tap_obtained 
   hy_tap_obtained got = {0};
   if (config->struct_size != sizeof *config || config->offload > HY_REQUEST_MUST ||
       config->registered > HY_REQUEST_MUST || config->name[HY_IFNAME_BYTES - 1] != '\0') {
-    error_detail_set(
-        "the configuration of the TAP device makes no sense: struct_size, name, offload, registered");
     if (config->tap_fd >= 0)
       close(config->tap_fd);
-    return -EINVAL;
+    return error_detail_set(-EINVAL,
+                            "the configuration makes no sense: struct_size, name, offload or registered");
   }
   struct frames_setup setup = {.kind = FRAMES_TAP, .registered = config->registered};
   int status = tap_open(config, &setup.fd, &setup.header, &got);
   if (status < 0)
     return status;
   setup.interface = got.ifindex;
+  setup.queue = config->queue;
   setup.ifindex = config->ifindex ? config->ifindex : got.ifindex;
   struct frames_obtained frames;
   struct hy_device *dev;
@@ -164,7 +167,7 @@ int hy_tap_attach(hy_shard *shard, const hy_tap_config *config, hy_tap_obtained 
   got.deferred = frames.deferred;
   status = shard_add_device(shard, dev);
   if (status < 0) {
-    error_detail_set("the shard has as many devices as it can have");
+    error_detail_set(status, "the shard has as many devices as it can have");
     dev->ops->close(dev);
     return status;
   }
