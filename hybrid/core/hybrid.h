@@ -517,7 +517,7 @@ typedef struct hy_packet_config {
   uint32_t struct_size;
   uint32_t interface; /* index of the interface */
   uint32_t ifindex;   /* row of the host table; 0: the same number */
-  int32_t packet_fd;  /* from hy_packet_open(), taken over, and then the rest but ifindex is ignored; or -1 */
+  int32_t packet_fd;  /* from hy_packet_open() with this configuration, taken over; or -1: opened here */
   uint8_t mode;       /* enum hy_packet_mode */
   uint8_t mac[6];     /* own: ours; all zeroes: the interface's */
   uint8_t naddrs;     /* destinations that are ours; 0: every one (own: with a MAC of our own only) */

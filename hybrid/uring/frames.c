@@ -534,11 +534,11 @@ int frames_open(struct arena *arena, const struct frames_setup *setup, struct fr
   if (setup->kind == FRAMES_TAP && setup->registered != HY_REQUEST_NO) {
     status = register_arena(d);
     if (status < 0 && setup->registered == HY_REQUEST_MUST) {
-      error_detail_set(
+      status = error_detail_set(
+          -ENOLCK,
           "the packet memory (%zu MiB) cannot be registered: raise RLIMIT_MEMLOCK, give the process "
           "CAP_IPC_LOCK, or do not insist on registered buffers",
           arena->size_bytes >> 20);
-      status = -ENOLCK;
       goto fail;
     }
   }
