@@ -15,6 +15,7 @@ from hybrid.bpf.bpffs import ROOT
 from hybrid.errors import BusyError, HybridError
 from hybrid.lab import netns
 from hybrid.launch.record import records
+from hybrid.ranges import format_ranges
 
 _NAMES = Path("/run/netns")
 
@@ -75,7 +76,7 @@ def _files(here: Namespace, everything: bool, done: Cleaned) -> None:
         stale = stored.namespace.boot != here.boot
         if stored.namespace == here and not stale:
             if stored.ports:
-                said = ports.format_ports(stored.ports)
+                said = format_ranges(stored.ports)
                 _try(done, f"reserved local ports {said}", partial(_release, stored))
         elif not stale and not everything:
             continue
@@ -96,7 +97,7 @@ def _release_elsewhere(stored: Stored, done: Cleaned) -> None:
     for name in sorted(path.name for path in _NAMES.glob("*")):
         with contextlib.suppress(HybridError, OSError):
             if netns.run_in(name, Namespace.current) == stored.namespace:
-                said = ports.format_ports(stored.ports)
+                said = format_ranges(stored.ports)
                 release = partial(netns.run_in, name, partial(_release, stored))
                 _try(done, f"reserved local ports {said} in {name}", release)
                 return

@@ -49,7 +49,7 @@ static bool has_registered_files(struct io_uring *ring) {
 }
 
 int hy_uring_probe(hy_uring_features *out) {
-  if (out == NULL || out->struct_size < sizeof *out)
+  if (out == NULL || out->struct_size != sizeof *out)
     return -EINVAL;
   *out = (hy_uring_features){.struct_size = sizeof *out};
 
