@@ -21,11 +21,12 @@ _TPACKET_V3 = 2
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """``problem`` empty: it opens, and has these features."""
+    """``problem`` empty: it opens, and has these features. ``denied``: to this user."""
 
     features: tuple[str, ...] = ()
     problem: str = ""
     remedy: str | None = None
+    denied: bool = False
 
 
 def tap(root: Path = Path("/")) -> Way:
@@ -35,8 +36,10 @@ def tap(root: Path = Path("/")) -> Way:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return Way(problem="there is no /dev/net/tun", remedy="modprobe tun")
+    except PermissionError:
+        return Way(problem="/dev/net/tun is not ours to open", remedy="run it with sudo", denied=True)
     except OSError as error:
-        return Way(problem=f"/dev/net/tun does not open: {_reason(error)}", remedy="run it with sudo")
+        return Way(problem=f"/dev/net/tun does not open: {_reason(error)}", remedy="modprobe tun")
     try:
         (bits,) = struct.unpack("I", fcntl.ioctl(fd, _TUNGETFEATURES, bytes(4)))
     except OSError as error:
@@ -51,7 +54,7 @@ def packet_socket() -> Way:
     try:
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     except PermissionError:
-        return Way(problem="opening one takes CAP_NET_RAW", remedy="run it with sudo")
+        return Way(problem="opening one takes CAP_NET_RAW", remedy="run it with sudo", denied=True)
     except OSError as error:
         return Way(problem=f"refused: {_reason(error)}", remedy="a kernel with CONFIG_PACKET")
     asked = {

@@ -109,7 +109,7 @@ def _size(kib: int) -> str:
 
 def _dpdk(found: Dpdk) -> Iterator[tuple[str, str]]:
     if found.abi is None:
-        yield "installed", "no; apt-get install -y dpdk"
+        yield "installed", "no (apt-get install -y dpdk librte-meta-net librte-meta-mempool)"
     else:
         yield "installed", f"{found.version or 'of an unknown version'} (ABI {found.abi})"
         virtual = [name for name in found.drivers if name in _WITHOUT_A_CARD]
