@@ -547,6 +547,25 @@ HY_API int hy_packet_set_flows(hy_shard *shard, uint32_t ifindex, const hy_packe
  */
 HY_API int hy_packet_open(const hy_packet_config *config);
 
+/*
+ * What io_uring offers here, found out by opening rings and closing them again. The caller sets struct_size.
+ * -EPERM, -EACCES: io_uring is disabled, by kernel.io_uring_disabled or by a seccomp filter.
+ * -ENOSYS: the kernel has no io_uring, or one older than Linux 5.6.
+ */
+typedef struct hy_uring_features {
+  uint32_t struct_size;
+  uint32_t opcodes; /* how many operations the kernel knows */
+  uint8_t single_issuer;
+  uint8_t defer_taskrun;
+  uint8_t sqpoll;
+  uint8_t multishot;    /* accept and receive */
+  uint8_t buffer_rings; /* provided buffers that need no system call */
+  uint8_t registered_files;
+  uint8_t zerocopy_send;
+  uint8_t napi_busy_poll;
+} hy_uring_features;
+HY_API int hy_uring_probe(hy_uring_features *out);
+
 /* ---- devices by hand ---------------------------------------------------- */
 
 /*
