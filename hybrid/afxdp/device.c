@@ -363,6 +363,7 @@ int afxdp_open(struct arena *arena, const hy_afxdp_config *config, hy_afxdp_obta
       .ops = &afxdp_ops,
       .arena = arena,
       .ifindex = config->ifindex,
+      .queue = config->queue,
       .frame_bytes_max = arena->frame_size - AFXDP_RX_HEADROOM,
   };
   x->queue = config->queue;

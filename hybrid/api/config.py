@@ -48,6 +48,8 @@ class Config:
     """bytes unsent or unacknowledged of a connection (1 MiB)"""
     app_frames_max: int | None = None
     """frames that the program may hold at once (half of them)"""
+    frame_prefix_bytes: int | None = None
+    """bytes of each frame that belong to a driver (0; what a backend asks for)"""
     clock: Clock | None = None
     hugepages: Hugepages | None = None
     port_lo: int | None = None

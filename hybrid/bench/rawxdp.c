@@ -293,7 +293,7 @@ int main(int argc, char **argv) {
   settings_read(&s, argc, argv);
   bench_pin(s.core);
   struct arena arena;
-  int status = arena_init(&arena, FRAMES, FRAME_SIZE, HY_HUGEPAGES_NO);
+  int status = arena_init(&arena, FRAMES, FRAME_SIZE, 0, HY_HUGEPAGES_NO);
   if (status < 0)
     bench_fail("packet memory: %s", strerror(-status));
   struct redirect redirect;

@@ -118,7 +118,7 @@ static void subject_open(struct peer *peer, bool echo) {
   us.dev = (struct hy_device){.ops = &device_ops,
                               .arena = shard_arena(us.shard),
                               .ifindex = IFINDEX,
-                              .frame_bytes_max = shard_arena(us.shard)->frame_size - FRAME_HEADROOM};
+                              .frame_bytes_max = arena_frame_room(shard_arena(us.shard))};
   must(shard_add_device(us.shard, &us.dev), "device");
   describe_host();
 

@@ -19,7 +19,7 @@ int hy_clock_set(hy_shard *shard, uint64_t now_ns) {
 uint64_t hy_next_deadline(hy_shard *shard) {
   if (stack_wants_output(&shard->stack) || shard->tokens.ready_head != TOKEN_NONE)
     return shard->stack.now;
-  return stack_next_deadline(&shard->stack);
+  return shard_next_deadline(shard);
 }
 
 /* ---- scatter-gather arrays ---------------------------------------------------- */
@@ -34,7 +34,7 @@ static uint32_t piece_bytes(const hy_shard *shard) {
     if (i == 0 || shard->stack.links[i].mtu_bytes < mtu)
       if (shard->stack.links[i].known)
         mtu = shard->stack.links[i].mtu_bytes;
-  uint32_t piece = mtu - 72, fits = shard->config.frame_size - FRAME_HEADROOM;
+  uint32_t piece = mtu - 72, fits = arena_frame_room(&shard->arena);
   return piece < fits ? piece : fits;
 }
 
@@ -117,16 +117,34 @@ int hy_socket(hy_shard *shard, int type, hy_qd *out) {
   if (type != HY_STREAM && type != HY_DGRAM)
     return -EINVAL;
   uint32_t index =
-      queue_take(&shard->queues, type == HY_STREAM ? QUEUE_STREAM : QUEUE_DGRAM, &stack_transport);
+      queue_take(&shard->queues, type == HY_STREAM ? QUEUE_STREAM : QUEUE_DGRAM, &shard->stack.transport);
   if (index == QUEUE_NONE)
     return -ENOBUFS;
   *out = queue_qd(&shard->queues, index);
   return 0;
 }
 
+/* The queue could not be bound or connected: the next attempt may go elsewhere. */
+static void unplace(hy_shard *shard, struct queue *q, bool was_placed) {
+  if (was_placed || q->bound)
+    return;
+  q->transport = &shard->stack.transport;
+  q->placed = 0;
+}
+
+/* The launcher keeps ports of the stack's from others; the kernel's own sockets keep theirs themselves. */
 static void notice_bound(hy_shard *shard, const struct queue *q, bool dgram, uint32_t kind) {
+  if (q->transport != &shard->stack.transport)
+    return;
   hy_notice notice = {.kind = kind, .addr = q->local, .arg = dgram ? 17 : 6};
   shard_notice(shard, &notice);
+}
+
+static void close_also(hy_shard *shard, struct queue *q) {
+  struct transport *kernel = shard->transports[HY_BACKEND_KERNEL];
+  if (q->also != 0)
+    kernel->ops->close_also(kernel, q);
+  q->also = 0;
 }
 
 int hy_bind(hy_shard *shard, hy_qd qd, const hy_addr *local) {
@@ -135,8 +153,12 @@ int hy_bind(hy_shard *shard, hy_qd qd, const hy_addr *local) {
     return -EBADF;
   if (!local || (local->family != 0 && local->family != 4 && local->family != 6))
     return -EINVAL;
-  int rc = q->ops->bind(&shard->stack, q, local);
-  if (rc == 0 && q->kind == QUEUE_DGRAM)
+  bool was_placed = q->placed;
+  place_bind(shard, q, local);
+  int rc = q->transport->ops->bind(q->transport, q, local);
+  if (rc < 0)
+    unplace(shard, q, was_placed);
+  else if (q->kind == QUEUE_DGRAM)
     notice_bound(shard, q, true, HY_NOTICE_BOUND);
   return rc;
 }
@@ -145,9 +167,14 @@ int hy_listen(hy_shard *shard, hy_qd qd, int backlog) {
   struct queue *q = queue_find(&shard->queues, qd);
   if (!q)
     return -EBADF;
-  int rc = q->ops->listen(&shard->stack, q, backlog);
+  int rc = place_listen(shard, q, backlog);
+  if (rc < 0)
+    return rc;
+  rc = q->transport->ops->listen(q->transport, q, backlog);
   if (rc == 0)
     notice_bound(shard, q, false, HY_NOTICE_BOUND);
+  else
+    close_also(shard, q);
   return rc;
 }
 
@@ -163,7 +190,7 @@ int hy_local(hy_shard *shard, hy_qd qd, hy_addr *out) {
 
 int hy_peer(hy_shard *shard, hy_qd qd, hy_addr *out) {
   const struct queue *q = queue_find(&shard->queues, qd);
-  return q ? q->ops->peer(&shard->stack, q, out) : -EBADF;
+  return q ? q->transport->ops->peer(q->transport, q, out) : -EBADF;
 }
 
 int hy_set_user(hy_shard *shard, hy_qd qd, void *user) {
@@ -176,7 +203,12 @@ int hy_set_user(hy_shard *shard, hy_qd qd, void *user) {
 
 int hy_shutdown(hy_shard *shard, hy_qd qd) {
   struct queue *q = queue_find(&shard->queues, qd);
-  return q ? q->ops->shutdown(&shard->stack, q) : -EBADF;
+  return q ? q->transport->ops->shutdown(q->transport, q) : -EBADF;
+}
+
+void shard_close_queue(hy_shard *shard, struct queue *q, bool hard) {
+  close_also(shard, q);
+  q->transport->ops->close(q->transport, q, hard);
 }
 
 static int close_queue(hy_shard *shard, hy_qd qd, bool hard) {
@@ -185,7 +217,7 @@ static int close_queue(hy_shard *shard, hy_qd qd, bool hard) {
     return -EBADF;
   if (q->kind == QUEUE_LISTENER || (q->kind == QUEUE_DGRAM && q->bound))
     notice_bound(shard, q, q->kind == QUEUE_DGRAM, HY_NOTICE_UNBOUND);
-  q->ops->close(&shard->stack, q, hard);
+  shard_close_queue(shard, q, hard);
   queue_release(&shard->queues, queue_index(&shard->queues, q));
   return 0;
 }
@@ -217,32 +249,51 @@ static int finish(hy_shard *shard, int rc, uint32_t token, hy_qt *qt) {
   return rc;
 }
 
+/* One of the connections that the fallback has taken is enough for one waiting accept. */
+static void wake_also(hy_shard *shard, struct queue *q) {
+  struct transport *kernel = shard->transports[HY_BACKEND_KERNEL];
+  if (q->pops.head != TOKEN_NONE && kernel->ops->also_ready(kernel, q))
+    token_complete(&shard->tokens, token_list_shift(&shard->tokens, &q->pops), 0, q->user);
+}
+
 int hy_accept(hy_shard *shard, hy_qd qd, hy_qt *qt) {
   struct queue *q;
   uint32_t token;
   int rc = begin(shard, qd, HY_OP_ACCEPT, &q, &token);
-  return rc < 0 ? rc : finish(shard, q->ops->accept(&shard->stack, q, token), token, qt);
+  if (rc < 0)
+    return rc;
+  rc = finish(shard, q->transport->ops->accept(q->transport, q, token), token, qt);
+  if (rc == 0 && q->also != 0)
+    wake_also(shard, q);
+  return rc;
 }
 
 int hy_connect(hy_shard *shard, hy_qd qd, const hy_addr *peer, hy_qt *qt) {
   struct queue *q;
   uint32_t token;
   int rc = begin(shard, qd, HY_OP_CONNECT, &q, &token);
-  return rc < 0 ? rc : finish(shard, q->ops->connect(&shard->stack, q, peer, token), token, qt);
+  if (rc < 0)
+    return rc;
+  bool was_placed = q->placed;
+  place_connect(shard, q, peer);
+  rc = finish(shard, q->transport->ops->connect(q->transport, q, peer, token), token, qt);
+  if (rc < 0)
+    unplace(shard, q, was_placed);
+  return rc;
 }
 
 int hy_pop(hy_shard *shard, hy_qd qd, hy_qt *qt) {
   struct queue *q;
   uint32_t token;
   int rc = begin(shard, qd, HY_OP_POP, &q, &token);
-  return rc < 0 ? rc : finish(shard, q->ops->pop(&shard->stack, q, token), token, qt);
+  return rc < 0 ? rc : finish(shard, q->transport->ops->pop(q->transport, q, token), token, qt);
 }
 
 int hy_drain(hy_shard *shard, hy_qd qd, hy_qt *qt) {
   struct queue *q;
   uint32_t token;
   int rc = begin(shard, qd, HY_OP_DRAIN, &q, &token);
-  return rc < 0 ? rc : finish(shard, q->ops->drain(&shard->stack, q, token), token, qt);
+  return rc < 0 ? rc : finish(shard, q->transport->ops->drain(q->transport, q, token), token, qt);
 }
 
 static int push(hy_shard *shard, hy_qd qd, const hy_sga *sga, const hy_addr *peer, hy_qt *qt) {
@@ -253,10 +304,18 @@ static int push(hy_shard *shard, hy_qd qd, const hy_sga *sga, const hy_addr *pee
     return -EINVAL;
   if (qt) {
     rc = begin(shard, qd, HY_OP_PUSH, &q, &token);
-    return rc < 0 ? rc : finish(shard, q->ops->push(&shard->stack, q, sga, peer, token, false), token, qt);
+    if (rc < 0)
+      return rc;
+    if (peer && !q->placed)
+      place_connect(shard, q, peer);
+    return finish(shard, q->transport->ops->push(q->transport, q, sga, peer, token, false), token, qt);
   }
   q = queue_find(&shard->queues, qd);
-  return q ? q->ops->push(&shard->stack, q, sga, peer, TOKEN_NONE, true) : -EBADF;
+  if (!q)
+    return -EBADF;
+  if (peer && !q->placed)
+    place_connect(shard, q, peer);
+  return q->transport->ops->push(q->transport, q, sga, peer, TOKEN_NONE, true);
 }
 
 int hy_push(hy_shard *shard, hy_qd qd, const hy_sga *sga, hy_qt *qt) {
@@ -273,12 +332,22 @@ int hy_cancel(hy_shard *shard, hy_qt qt) {
     return -ENOENT;
   struct queue *q = &shard->queues.slots[t->queue];
   uint32_t index = (uint32_t)(t - shard->tokens.slots);
-  q->ops->cancel(&shard->stack, q, index);
+  q->transport->ops->cancel(q->transport, q, index);
   token_complete(&shard->tokens, index, -ECANCELED, q->user);
   return 0;
 }
 
 /* ---- waiting ------------------------------------------------------------------------ */
+
+/* An accept for which the queue's own transport has nothing (any more): the fallback may have. */
+static bool deliver_also(hy_shard *shard, struct queue *q, hy_event *event) {
+  struct transport *kernel = shard->transports[HY_BACKEND_KERNEL];
+  if (event->op != HY_OP_ACCEPT || q->also == 0 || !kernel->ops->accept_also(kernel, q, event))
+    return false;
+  if (event->accepted >= 0)
+    shard->stats->fallback_accepts++;
+  return true;
+}
 
 /* Hands out one completed token; false if what it stood for is gone and it waits again. */
 static bool hand_out(hy_shard *shard, uint32_t index, hy_event *event) {
@@ -295,7 +364,7 @@ static bool hand_out(hy_shard *shard, uint32_t index, hy_event *event) {
   event->sga.nsegs = event->sga.reserved = 0;
   struct queue *q = queue_find(&shard->queues, t->qd);
   if (q) {
-    if (!q->ops->deliver(&shard->stack, q, t, event)) {
+    if (!q->transport->ops->deliver(q->transport, q, t, event) && !deliver_also(shard, q, event)) {
       token_unready(tokens, t);
       t->state = TOKEN_WAITING;
       token_list_push(tokens, &q->pops, index);

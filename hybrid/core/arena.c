@@ -48,10 +48,10 @@ static uint8_t *map_ordinary_pages(size_t size_bytes, bool transparent) {
   return NULL;
 }
 
-int arena_init(struct arena *arena, uint32_t frames, uint32_t frame_size, int hugepages) {
+int arena_init(struct arena *arena, uint32_t frames, uint32_t frame_size, uint32_t prefix, int hugepages) {
   *arena = (struct arena){.free_head = FRAME_NONE};
   if (frames == 0 || frames >= FRAME_NONE || (frame_size & (frame_size - 1)) != 0 ||
-      frame_size < 2 * FRAME_HEADROOM || frame_size > UINT16_MAX / 2 + 1)
+      frame_size < 2 * (prefix + FRAME_HEADROOM) || prefix % 64 != 0 || frame_size > UINT16_MAX / 2 + 1)
     return -EINVAL;
 
   arena->size_bytes = round_up((size_t)frames * frame_size, HUGEPAGE_BYTES);
@@ -79,6 +79,8 @@ int arena_init(struct arena *arena, uint32_t frames, uint32_t frame_size, int hu
   arena->frame_size = frame_size;
   arena->frame_shift = (uint32_t)__builtin_ctz(frame_size);
   arena->frames = frames;
+  arena->prefix = prefix;
+  arena->headroom = prefix + FRAME_HEADROOM;
   arena->free_head = 0;
   arena->free_count = frames;
   return 0;

@@ -9,7 +9,10 @@
  * frames never touches payload:
  *
  *     meta[i]  | next refs off len ... |   32 bytes, hot
- *     base + i * frame_size            |   headroom | bytes [off, off+len) | tailroom
+ *     base + i * frame_size            |   prefix | headroom | bytes [off, off+len) | tailroom
+ *
+ * The prefix (none by default) is a driver's own: DPDK keeps its descriptor of a
+ * packet, the mbuf, in front of the bytes.
  *
  * Ownership is a reference count: who takes an index out of a queue or a call
  * owns one reference and either passes it on or drops it with frame_unref().
@@ -25,7 +28,7 @@
 #define FRAME_NONE UINT32_MAX
 
 /*
- * Bytes kept free in front of the payload of a frame that the stack sends:
+ * Bytes kept free, behind the prefix, in front of the payload of a frame that the stack sends:
  * Ethernet 14 + two VLAN tags 8 + IPv6 40 + TCP with all options 60 = 122, to the
  * next multiple of 64 so that payload starts on a cache line.
  */
@@ -60,11 +63,18 @@ struct arena {
   uint32_t free_head; /* LIFO, so that the frame last used is the next one used */
   uint32_t hugepages; /* obtained: 1. Here so that compilers don't write the two beside it as one vector */
   uint32_t free_count;
+  uint32_t headroom; /* offset of the payload in a fresh frame: prefix + FRAME_HEADROOM */
+  uint32_t prefix;   /* bytes at the start of each frame that only a driver touches */
   size_t size_bytes;
 };
 
+/* Longest valid bytes of a frame that arrives at its headroom. */
+static inline uint32_t arena_frame_room(const struct arena *arena) {
+  return arena->frame_size - arena->headroom;
+}
+
 /* hugepages: enum hy_hugepages. -ENOMEM; -EOPNOTSUPP where MUST can't be had. */
-int arena_init(struct arena *arena, uint32_t frames, uint32_t frame_size, int hugepages);
+int arena_init(struct arena *arena, uint32_t frames, uint32_t frame_size, uint32_t prefix, int hugepages);
 void arena_fini(struct arena *arena);
 
 static inline struct frame *frame_meta(const struct arena *arena, uint32_t index) {
@@ -86,7 +96,7 @@ static inline uint32_t frame_of(const struct arena *arena, const void *addr) {
   return (uint32_t)((size_t)((const uint8_t *)addr - arena->base) >> arena->frame_shift);
 }
 
-/* One reference; off = FRAME_HEADROOM, len = 0. FRAME_NONE when the arena is used up. */
+/* One reference; off = the headroom, len = 0. FRAME_NONE when the arena is used up. */
 static inline uint32_t frame_alloc(struct arena *arena) {
   uint32_t index = arena->free_head;
   if (__builtin_expect(index == FRAME_NONE, 0))
@@ -97,11 +107,11 @@ static inline uint32_t frame_alloc(struct arena *arena) {
   arena->free_count--;
   f->next = FRAME_NONE;
   f->refs = 1;
-  f->off = FRAME_HEADROOM;
+  f->off = (uint16_t)arena->headroom;
   f->len = 0;
   f->flags = 0;
   f->segs = 1;
-  f->head = FRAME_HEADROOM;
+  f->head = (uint16_t)arena->headroom;
   return index;
 }
 

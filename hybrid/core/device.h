@@ -12,7 +12,7 @@
 #define HYBRID_CORE_DEVICE_H
 
 #include "core/arena.h"
-#include "core/hybrid.h"
+#include "core/plugin.h"
 
 #define DEVICE_BURST 64 /* most frames per rx_burst or tx_burst */
 
@@ -49,6 +49,11 @@ struct hy_device_ops {
   /* A descriptor to poll(2) for reading, or -1: this device can only be polled. */
   int (*wait_fd)(struct hy_device *dev);
   void (*stats)(struct hy_device *dev, struct hy_device_stats *out);
+  /*
+   * 0, or why the device will never move a frame again: -ENETDOWN, -ENODEV. The shard asks now and
+   * then and takes such a device out. NULL: it cannot fail.
+   */
+  int (*health)(struct hy_device *dev);
   /* Returns every frame it holds to the arena and frees the structure. */
   void (*close)(struct hy_device *dev);
 };
@@ -57,14 +62,20 @@ struct hy_device {
   const struct hy_device_ops *ops;
   struct arena *arena;      /* set by the backend's attach, from shard_arena() */
   uint32_t ifindex;         /* row of the host table that describes the link */
+  uint32_t queue;           /* of that interface */
   uint32_t frame_bytes_max; /* longest frame that fits: bounds the MTU in use */
   uint8_t index;            /* in its shard; set by shard_add_device() */
   uint8_t link;             /* the stack's number for ifindex; set by shard_add_device() */
 };
 
 /* For backends: the shard's arena, and joining it. -ENOSPC: 16 devices already. */
-struct arena *shard_arena(hy_shard *shard);
-int shard_add_device(hy_shard *shard, struct hy_device *dev);
+HY_PLUGIN struct arena *shard_arena(hy_shard *shard);
+HY_PLUGIN int shard_add_device(hy_shard *shard, struct hy_device *dev);
+/*
+ * The end of a device: connections over it fail with status (a negative errno), its frames come back,
+ * it is closed.
+ */
+void shard_remove_device(hy_shard *shard, struct hy_device *dev, int status);
 /* The device with this index; NULL: there is none. */
 struct hy_device *shard_device(const hy_shard *shard, uint32_t index);
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the errors of hybrid.h mean, in the words of whoever called. */
-#include "core/hybrid.h"
+#include "core/error.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 const char *hy_strerror(int error) {
@@ -36,8 +38,12 @@ const char *hy_strerror(int error) {
     return "a signal arrived while waiting";
   case EINVAL:
     return "an argument is out of range, or this queue cannot do that in its state";
+  case EISCONN:
+    return "the queue is connected, or bound, already";
   case EMSGSIZE:
     return "too long for one message";
+  case ENETDOWN:
+    return "the device that carried the connection is gone";
   case ENETUNREACH:
     return "no route leads to the peer over a device of this shard";
   case ENOBUFS:
@@ -67,4 +73,22 @@ const char *hy_strerror(int error) {
     return text != NULL ? text : "unknown error";
   }
   }
+}
+
+static _Thread_local char detail[256];
+
+const char *hy_error_detail(void) {
+  return detail;
+}
+
+void error_detail_clear(void) {
+  detail[0] = '\0';
+}
+
+int error_detail_set(int error, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  vsnprintf(detail, sizeof detail, format, args);
+  va_end(args);
+  return error;
 }

@@ -92,9 +92,14 @@ typedef struct hy_config {
   uint32_t rcvbuf_bytes;   /* receive window limit per connection (default 1 MiB) */
   uint32_t sndbuf_bytes;   /* unacknowledged + unsent bytes per connection (default 1 MiB) */
   uint32_t app_frames_max; /* frames the application may hold at once (0: half of them) */
-  uint8_t clock;           /* enum hy_clock */
-  uint8_t hugepages;       /* enum hy_hugepages (default TRY) */
-  uint8_t seeded;          /* 1: use seed below instead of the kernel's entropy (tests) */
+  /*
+   * Bytes at the start of each frame that a driver's own descriptor takes up: 0 (default), or what
+   * a backend asks for (hy_dpdk_attach). A multiple of 64, at most 256.
+   */
+  uint32_t frame_prefix_bytes;
+  uint8_t clock;     /* enum hy_clock */
+  uint8_t hugepages; /* enum hy_hugepages (default TRY) */
+  uint8_t seeded;    /* 1: use seed below instead of the kernel's entropy (tests) */
   uint8_t reserved;
   uint16_t port_lo; /* ephemeral ports of outgoing connections (default 32768) */
   uint16_t port_hi; /* inclusive (default 60999) */
@@ -160,6 +165,43 @@ HY_API int hy_sga_ref(hy_shard *shard, const hy_sga *sga, hy_sga *out);
 /* Total payload. */
 HY_API size_t hy_sga_bytes(const hy_sga *sga);
 
+/* ---- placement ---------------------------------------------------------- */
+
+/* What carries a queue's bytes. */
+enum hy_backend {
+  HY_BACKEND_AUTO = 0,   /* as the placement table says */
+  HY_BACKEND_BYPASS = 1, /* the stack of this library, over whatever device leads there */
+  HY_BACKEND_KERNEL = 2, /* the kernel's own sockets, through io_uring (hy_uring_attach) */
+};
+
+/*
+ * A row of the placement table: local ports, and what carries them. An application binds port 6379
+ * and does not say on what; the table, compiled from the policy, says it.
+ */
+typedef struct hy_placement {
+  uint8_t protocol; /* 6 TCP, 17 UDP, 0 both */
+  uint8_t to;       /* enum hy_backend, not AUTO */
+  /*
+   * HY_BACKEND_KERNEL: a listener here listens on kernel sockets as well, so that what reaches
+   * the kernel because the bypass is gone (or does not cover it) is served all the same. 0: it doesn't.
+   */
+  uint8_t fallback;
+  uint8_t reserved;
+  uint16_t port_lo, port_hi; /* both included */
+} hy_placement;
+
+enum { HY_PLACEMENTS = 256 };
+
+/*
+ * Replaces the table; n may be 0. The first row that covers the protocol and the port decides. Without
+ * one: the bypass where the shard has a device, else the kernel where the shard has it. -E2BIG: more than
+ * HY_PLACEMENTS; -EINVAL: a row makes no sense. Queues that are bound or connected stay where they are.
+ *
+ * Outgoing connections go by the bypass if a route leads there over one of the shard's links and the table
+ * (where it has rows) steers the replies, else by the kernel.
+ */
+HY_API int hy_place(hy_shard *shard, const hy_placement *rows, unsigned n);
+
 /* ---- queues ------------------------------------------------------------- */
 
 enum hy_type { HY_STREAM = 1, HY_DGRAM = 2 };
@@ -178,6 +220,14 @@ HY_API int hy_listen(hy_shard *shard, hy_qd qd, int backlog);
 /* The address bound, or the peer's. -ENOTCONN where there is none. */
 HY_API int hy_local(hy_shard *shard, hy_qd qd, hy_addr *out);
 HY_API int hy_peer(hy_shard *shard, hy_qd qd, hy_addr *out);
+
+/*
+ * Insists on what carries this queue, whatever the table says, and takes it as it is: no fallback. Before
+ * hy_bind and hy_connect. -ENODEV: the shard has no such transport. -EISCONN: it is bound or connected.
+ */
+HY_API int hy_set_backend(hy_shard *shard, hy_qd qd, int backend);
+/* What carries it: enum hy_backend; HY_BACKEND_AUTO: not decided yet. -EBADF. */
+HY_API int hy_backend_of(hy_shard *shard, hy_qd qd);
 
 /* A pointer that every event of this qd carries; an accepted qd starts with NULL. */
 HY_API int hy_set_user(hy_shard *shard, hy_qd qd, void *user);
@@ -262,6 +312,11 @@ HY_API int hy_wait(hy_shard *shard, hy_qt qt, hy_event *event, int64_t timeout_n
 HY_API int hy_poll(hy_shard *shard);
 
 HY_API const char *hy_strerror(int error);
+/*
+ * What more there is to say of the last attach or open that failed in this thread: one sentence
+ * with the remedy, or "". Valid until the next call that fails.
+ */
+HY_API const char *hy_error_detail(void);
 
 /* ---- statistics --------------------------------------------------------- */
 
@@ -334,6 +389,7 @@ enum hy_notice_kind {
   HY_NOTICE_READY = 2,         /* hy_shard_ready */
   HY_NOTICE_BOUND = 3,         /* a port has been bound: addr.port, protocol in arg */
   HY_NOTICE_UNBOUND = 4,
+  HY_NOTICE_DEVICE_LOST = 5, /* queue arg of ifindex has failed for good and was taken out */
 };
 typedef struct hy_notice {
   uint32_t kind;
@@ -344,6 +400,14 @@ typedef struct hy_notice {
 HY_API int hy_shard_set_notice_fd(hy_shard *shard, int fd);
 
 /* ---- devices ------------------------------------------------------------ */
+
+/*
+ * Devices may come and go while the shard runs. One that fails for good (its interface is deleted) is
+ * taken out by the shard itself: connections over it end with -ENETDOWN, listeners stay,
+ * HY_NOTICE_DEVICE_LOST is sent and `devices_lost` counts. This takes one out on purpose, with the same end
+ * for its connections. -ENODEV: the shard has no such queue.
+ */
+HY_API int hy_shard_remove_device(hy_shard *shard, uint32_t ifindex, uint32_t queue);
 
 /* The memory device: a wire between two shards of one process (or one shard and itself). */
 HY_API int hy_memory_attach(hy_shard *a, uint32_t ifindex_a, hy_shard *b, uint32_t ifindex_b);

@@ -204,7 +204,7 @@ static struct memory *end_create(struct cable *cable, unsigned end, struct arena
   m->dev.ops = &memory_ops;
   m->dev.arena = arena;
   m->dev.ifindex = ifindex;
-  m->dev.frame_bytes_max = arena->frame_size - FRAME_HEADROOM;
+  m->dev.frame_bytes_max = arena_frame_room(arena);
   m->cable = cable;
   m->out = &cable->lanes[end];
   m->in = &cable->lanes[1 - end];

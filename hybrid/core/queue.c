@@ -26,13 +26,14 @@ void queues_fini(struct queues *q) {
   *q = (struct queues){0};
 }
 
-uint32_t queue_take(struct queues *q, enum queue_kind kind, const struct transport_ops *ops) {
+uint32_t queue_take(struct queues *q, enum queue_kind kind, struct transport *transport) {
   uint32_t index = q->free_head;
   if (index == QUEUE_NONE)
     return QUEUE_NONE;
   struct queue *slot = &q->slots[index];
   q->free_head = slot->object;
-  *slot = (struct queue){.ops = ops, .kind = (uint8_t)kind, .qd = ~slot->qd, .object = QUEUE_NONE};
+  *slot =
+      (struct queue){.transport = transport, .kind = (uint8_t)kind, .qd = ~slot->qd, .object = QUEUE_NONE};
   return index;
 }
 

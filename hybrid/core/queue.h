@@ -24,19 +24,21 @@ enum queue_kind {
   QUEUE_DGRAM,
 };
 
-struct transport_ops;
+struct transport;
 
 struct queue {
   void *user;
-  const struct transport_ops *ops;
+  struct transport *transport;
   struct token_list pops; /* or accepts, of a listener */
   struct token_list drains;
   uint32_t object; /* the transport's index, or QUEUE_NONE; while it is free, the next free one */
   hy_addr local;   /* bound address; port 0: not bound */
   hy_qd qd;        /* its name; while it is free, the complement of its next one: never asked for */
   uint8_t kind;    /* enum queue_kind */
-  uint8_t bound;
-  uint8_t reserved[2];
+  uint8_t bound : 1;
+  uint8_t placed : 1; /* transport is decided; before that it is the common stack, which can do nothing yet */
+  uint8_t backend : 2; /* hy_set_backend: enum hy_backend */
+  uint16_t also;       /* a listener's second one, of the fallback; 0: none */
 };
 static_assert(sizeof(struct queue) == 64, "one cache line per queue");
 
@@ -64,7 +66,7 @@ static inline uint32_t queue_index(const struct queues *q, const struct queue *s
 }
 
 /* QUEUE_NONE when all are open. */
-uint32_t queue_take(struct queues *q, enum queue_kind kind, const struct transport_ops *ops);
+uint32_t queue_take(struct queues *q, enum queue_kind kind, struct transport *transport);
 void queue_release(struct queues *q, uint32_t index);
 
 #endif

@@ -14,7 +14,11 @@
 
 static_assert(STATS_COUNT <= HY_STATS_MAX, "the statistics page holds every counter");
 
-#define STATS_EVERY_NS (100 * NS_PER_MS) /* device counters need system calls: not every pass */
+/* What needs system calls and is not urgent: devices' health, their counters. */
+#define CHORES_EVERY_NS (20 * NS_PER_MS)
+#define STATS_EVERY_NS (100 * NS_PER_MS)
+
+#define FRAME_PREFIX_MAX 256
 
 /* ---- configuration --------------------------------------------------------- */
 
@@ -65,7 +69,8 @@ static int config_resolve(const hy_config *given, hy_config *out) {
             out->connections <= 1u << 22 && out->tokens <= 1u << 22 && out->rcvbuf_bytes >= 4096 &&
             out->rcvbuf_bytes <= 1u << 30 && out->sndbuf_bytes >= 4096 && out->sndbuf_bytes <= 1u << 30 &&
             out->app_frames_max <= out->frames && out->clock <= HY_CLOCK_VIRTUAL &&
-            out->hugepages <= HY_HUGEPAGES_MUST && out->port_lo <= out->port_hi;
+            out->hugepages <= HY_HUGEPAGES_MUST && out->port_lo <= out->port_hi &&
+            out->frame_prefix_bytes <= FRAME_PREFIX_MAX && out->frame_prefix_bytes % 64 == 0;
   return ok ? 0 : -EINVAL;
 }
 
@@ -108,7 +113,8 @@ int hy_shard_open(const hy_config *config, hy_shard **out) {
     rc = -EIO;
     goto err_free;
   }
-  rc = arena_init(&shard->arena, shard->config.frames, shard->config.frame_size, shard->config.hugepages);
+  rc = arena_init(&shard->arena, shard->config.frames, shard->config.frame_size,
+                  shard->config.frame_prefix_bytes, shard->config.hugepages);
   if (rc < 0)
     goto err_free;
   rc = tokens_init(&shard->tokens, shard->config.tokens);
@@ -133,6 +139,7 @@ int hy_shard_open(const hy_config *config, hy_shard **out) {
   rc = stack_init(&shard->stack, &stack);
   if (rc < 0)
     goto err_queues;
+  shard->transports[HY_BACKEND_BYPASS] = &shard->stack.transport;
   *out = shard;
   return 0;
 
@@ -155,16 +162,20 @@ void hy_shard_close(hy_shard *shard) {
   /* Peers are told: every queue is closed by reset, and the resets are given to the devices. */
   for (uint32_t i = 0; i < shard->queues.count; i++) {
     struct queue *q = &shard->queues.slots[i];
-    if (q->kind == QUEUE_FREE || !q->ops)
+    if (q->kind == QUEUE_FREE)
       continue;
-    q->ops->close(&shard->stack, q, true);
+    shard_close_queue(shard, q, true);
     if (i % 64 == 63)
       flush_tx(shard);
   }
   flush_tx(shard);
   shard_collect_device_stats(shard);
+  for (uint32_t i = 0; i < PLACE_BACKENDS; i++)
+    if (shard->transports[i] && shard->transports[i]->ops->fini)
+      shard->transports[i]->ops->fini(shard->transports[i]);
   for (uint32_t i = 0; i < shard->ndevices; i++)
-    shard->devices[i]->ops->close(shard->devices[i]);
+    if (shard->devices[i])
+      shard->devices[i]->ops->close(shard->devices[i]);
   stack_fini(&shard->stack);
   if (shard->host)
     hy_host_close((hy_host *)shard->host);
@@ -185,15 +196,57 @@ struct arena *shard_arena(hy_shard *shard) {
 }
 
 int shard_add_device(hy_shard *shard, struct hy_device *dev) {
-  if (shard->ndevices == SHARD_DEVICES)
+  uint32_t index = 0;
+  while (index < shard->ndevices && shard->devices[index])
+    index++;
+  if (index == SHARD_DEVICES)
     return -ENOSPC;
   int link = stack_add_link(&shard->stack, dev);
   if (link < 0)
     return link;
-  dev->index = (uint8_t)shard->ndevices;
+  dev->index = (uint8_t)index;
   dev->link = (uint8_t)link;
-  shard->devices[shard->ndevices++] = dev;
+  shard->devices[index] = dev;
+  if (index == shard->ndevices)
+    shard->ndevices++;
+  shard->live_devices++;
+  shard->stats->devices_added++;
   return 0;
+}
+
+static void stats_add(struct hy_device_stats *to, const struct hy_device_stats *from) {
+  to->rx_frames += from->rx_frames;
+  to->rx_bytes += from->rx_bytes;
+  to->tx_frames += from->tx_frames;
+  to->tx_bytes += from->tx_bytes;
+  to->rx_dropped += from->rx_dropped;
+  to->rx_no_frames += from->rx_no_frames;
+  to->tx_full += from->tx_full;
+  to->tx_invalid += from->tx_invalid;
+  to->kicks += from->kicks;
+  to->tx_errors += from->tx_errors;
+}
+
+void shard_remove_device(hy_shard *shard, struct hy_device *dev, int status) {
+  assert(shard->devices[dev->index] == dev);
+  stack_remove_link(&shard->stack, dev->link, status);
+  struct hy_device_stats last = {0};
+  dev->ops->stats(dev, &last);
+  stats_add(&shard->gone, &last);
+  shard->devices[dev->index] = NULL;
+  shard->live_devices--;
+  dev->ops->close(dev);
+}
+
+int hy_shard_remove_device(hy_shard *shard, uint32_t ifindex, uint32_t queue) {
+  for (uint32_t i = 0; i < shard->ndevices; i++) {
+    struct hy_device *dev = shard->devices[i];
+    if (dev && dev->ifindex == ifindex && dev->queue == queue) {
+      shard_remove_device(shard, dev, -ENETDOWN);
+      return 0;
+    }
+  }
+  return -ENODEV;
 }
 
 void shard_follow_host(struct hy_shard *shard, hy_host *host) {
@@ -269,6 +322,36 @@ static inline void output(struct hy_shard *shard) {
     flush_tx(shard);
 }
 
+static void check_health(struct hy_shard *shard) {
+  for (uint32_t i = 0; i < shard->ndevices; i++) {
+    struct hy_device *dev = shard->devices[i];
+    int status = dev && dev->ops->health ? dev->ops->health(dev) : 0;
+    if (status == 0)
+      continue;
+    hy_notice notice = {.kind = HY_NOTICE_DEVICE_LOST, .ifindex = dev->ifindex, .arg = dev->queue};
+    shard_remove_device(shard, dev, status);
+    shard->stats->devices_lost++;
+    shard_notice(shard, &notice);
+  }
+}
+
+/* What is not looked at in every pass. */
+static __attribute__((noinline)) void shard_chores(struct hy_shard *shard) {
+  uint64_t now = shard->stack.now;
+  shard->chores_at = now + CHORES_EVERY_NS;
+  check_health(shard);
+  if (shard->stats_page && now - shard->stats_at >= STATS_EVERY_NS)
+    shard_collect_device_stats(shard);
+}
+
+static unsigned progress_transports(struct hy_shard *shard) {
+  unsigned found = 0;
+  for (uint32_t i = 0; i < PLACE_BACKENDS; i++)
+    if (shard->transports[i] && shard->transports[i]->ops->progress)
+      found += shard->transports[i]->ops->progress(shard->transports[i], shard->stack.now);
+  return found;
+}
+
 unsigned shard_poll(struct hy_shard *shard) {
   struct stack *st = &shard->stack;
   uint64_t now = shard_clock(shard);
@@ -281,37 +364,72 @@ unsigned shard_poll(struct hy_shard *shard) {
   for (uint32_t i = 0; i < shard->ndevices; i++) {
     uint32_t frames[DEVICE_BURST];
     struct hy_device *dev = shard->devices[i];
+    if (__builtin_expect(dev == NULL, 0))
+      continue;
     unsigned n = dev->ops->rx_burst(dev, frames, DEVICE_BURST);
     if (n > 0)
       stack_input(st, dev->link, frames, n);
     received += n;
   }
+  received += progress_transports(shard);
   stack_tick(st, st->now);
   if (shard->tokens.ready_head == TOKEN_NONE)
     output(shard);
   if (received > 0)
     shard->idle_since = st->now;
-  if (shard->stats_page && st->now - shard->stats_at >= STATS_EVERY_NS)
-    shard_collect_device_stats(shard);
+  if (st->now >= shard->chores_at)
+    shard_chores(shard);
   return received;
 }
 
-int shard_sleep(struct hy_shard *shard, uint64_t until) {
-  struct pollfd fds[SHARD_DEVICES];
-  nfds_t nfds = 0;
+/* Adds what to wait on; false: there is something to do already. */
+static bool arm_devices(struct hy_shard *shard, struct pollfd *fds, nfds_t *nfds) {
   for (uint32_t i = 0; i < shard->ndevices; i++) {
     struct hy_device *dev = shard->devices[i];
+    if (!dev)
+      continue;
     int fd = dev->ops->wait_fd(dev);
     if (fd < 0 || dev->ops->wait_arm(dev)) /* can only be polled, or has something already */
-      return 0;
-    fds[nfds++] = (struct pollfd){.fd = fd, .events = POLLIN};
+      return false;
+    fds[(*nfds)++] = (struct pollfd){.fd = fd, .events = POLLIN};
     const struct link *l = &shard->stack.links[dev->link];
     if (l->tx_head != l->tx_tail) /* frames wait for room in the ring */
-      return 0;
+      return false;
   }
+  return true;
+}
+
+static bool arm_transports(struct hy_shard *shard, struct pollfd *fds, nfds_t *nfds) {
+  for (uint32_t i = 0; i < PLACE_BACKENDS; i++) {
+    struct transport *t = shard->transports[i];
+    if (!t || !t->ops->wait_fd)
+      continue;
+    int fd = t->ops->wait_fd(t);
+    if (fd < 0 || t->ops->wait_arm(t))
+      return false;
+    fds[(*nfds)++] = (struct pollfd){.fd = fd, .events = POLLIN};
+  }
+  return true;
+}
+
+uint64_t shard_next_deadline(struct hy_shard *shard) {
+  uint64_t first = stack_next_deadline(&shard->stack);
+  for (uint32_t i = 0; i < PLACE_BACKENDS; i++) {
+    struct transport *t = shard->transports[i];
+    uint64_t at = t && t->ops->deadline ? t->ops->deadline(t) : UINT64_MAX;
+    first = at < first ? at : first;
+  }
+  return first;
+}
+
+int shard_sleep(struct hy_shard *shard, uint64_t until) {
+  struct pollfd fds[SHARD_DEVICES + PLACE_BACKENDS];
+  nfds_t nfds = 0;
+  if (!arm_devices(shard, fds, &nfds) || !arm_transports(shard, fds, &nfds))
+    return 0;
   if (stack_wants_output(&shard->stack)) /* what couldn't be sent for want of a frame is tried again */
     return 0;
-  uint64_t deadline = stack_next_deadline(&shard->stack);
+  uint64_t deadline = shard_next_deadline(shard);
   if (until < deadline)
     deadline = until;
   uint64_t now = shard_clock(shard);
@@ -323,27 +441,26 @@ int shard_sleep(struct hy_shard *shard, uint64_t until) {
   struct timespec ts = {.tv_sec = 0, .tv_nsec = (long)ns};
   shard->stats->sleeps++;
   shard_collect_device_stats(shard);
-  return ppoll(fds, nfds, &ts, NULL) < 0 ? -errno : 0;
+  int ready = ppoll(fds, nfds, &ts, NULL);
+  if (ready < 0)
+    return -errno;
+  for (nfds_t i = 0; ready > 0 && i < nfds; i++)
+    if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL)) /* it wakes us for nothing else from now on */
+      shard->chores_at = 0;
+  return 0;
 }
 
 /* ---- statistics ------------------------------------------------------------------ */
 
 void shard_collect_device_stats(struct hy_shard *shard) {
   struct stats *s = shard->stats;
-  struct hy_device_stats sum = {0};
+  struct hy_device_stats sum = shard->gone;
   for (uint32_t i = 0; i < shard->ndevices; i++) {
     struct hy_device_stats one = {0};
+    if (!shard->devices[i])
+      continue;
     shard->devices[i]->ops->stats(shard->devices[i], &one);
-    sum.rx_frames += one.rx_frames;
-    sum.rx_bytes += one.rx_bytes;
-    sum.tx_frames += one.tx_frames;
-    sum.tx_bytes += one.tx_bytes;
-    sum.rx_dropped += one.rx_dropped;
-    sum.rx_no_frames += one.rx_no_frames;
-    sum.tx_full += one.tx_full;
-    sum.tx_invalid += one.tx_invalid;
-    sum.kicks += one.kicks;
-    sum.tx_errors += one.tx_errors;
+    stats_add(&sum, &one);
   }
   s->device_rx_frames = sum.rx_frames;
   s->device_rx_bytes = sum.rx_bytes;

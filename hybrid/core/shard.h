@@ -5,6 +5,7 @@
  *
  *   output --> devices        what the application pushed since the last pass
  *   devices --> input         one burst each
+ *   other transports          submit, reap
  *   timers
  *   output --> devices        unless completions wait: then the application's
  *                             answers go out with the ACKs in the next pass
@@ -15,6 +16,7 @@
 #include "core/control.h"
 #include "core/device.h"
 #include "core/host.h"
+#include "core/place.h"
 #include "core/queue.h"
 #include "core/stats.h"
 #include "tcp/stack.h"
@@ -27,15 +29,20 @@ struct hy_shard {
   struct queues queues;
   struct stats *stats; /* own_stats, or in the statistics page */
   struct stats own_stats;
-  hy_stats_page *stats_page; /* mapped; NULL: none */
-  hy_config config;          /* as obtained: defaults filled in */
-  struct hy_device *devices[SHARD_DEVICES];
-  uint32_t ndevices;
+  hy_stats_page *stats_page;                /* mapped; NULL: none */
+  hy_config config;                         /* as obtained: defaults filled in */
+  struct hy_device *devices[SHARD_DEVICES]; /* NULL: the place is free */
+  uint32_t ndevices;                        /* places in use, up to the last */
+  uint32_t live_devices;
+  struct hy_device_stats gone;                  /* counters of devices that have left */
+  struct transport *transports[PLACE_BACKENDS]; /* by enum hy_backend; NULL: there is none */
+  struct placement placement;
   uint32_t app_frames; /* pieces that the application holds */
   const hy_host *host; /* reader's mapping; NULL: none */
   uint64_t virtual_now;
   uint64_t idle_since; /* ns: last time a pass found work */
   uint64_t stats_at;   /* when device counters were last summed */
+  uint64_t chores_at;  /* when shard_chores() is due */
   int notice_fd;
   int control_fd; /* served: to the launcher; -1 */
   hy_ready ready; /* served: what each device obtained */
@@ -48,6 +55,10 @@ unsigned shard_poll(struct hy_shard *shard);
 int shard_sleep(struct hy_shard *shard, uint64_t until);
 /* From now on counters live in the page (mapped shared by the caller; the shard unmaps it). */
 int shard_set_stats_page(struct hy_shard *shard, hy_stats_page *page);
+/* When the shard wants to be polled though nothing arrives. */
+uint64_t shard_next_deadline(struct hy_shard *shard);
+/* Everything that a queue has at its transports is closed; its slot is the caller's to release. */
+void shard_close_queue(struct hy_shard *shard, struct queue *q, bool hard);
 /* Sums the devices' counters into the shard's. */
 void shard_collect_device_stats(struct hy_shard *shard);
 /* Takes over a reader's mapping of a host table. */

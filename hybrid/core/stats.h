@@ -22,6 +22,11 @@
   X(device_tx_invalid, "transmit descriptors the kernel refused") \
   X(device_kicks, "system calls made to start a device") \
   X(device_tx_errors, "of these, refused for good: the interface is down or gone") \
+  X(devices_added, "devices that have joined") \
+  X(devices_lost, "devices taken out because they failed for good") \
+  X(fallback_listens, "listeners that listen on kernel sockets as well") \
+  X(fallback_unavailable, "listeners that should have and could not: no kernel transport") \
+  X(fallback_accepts, "connections accepted on the fallback's kernel sockets") \
   /* the loop */ \
   X(polls, "passes of the polling loop") \
   X(sleeps, "times the loop slept for want of work") \

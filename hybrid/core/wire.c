@@ -110,7 +110,7 @@ struct hy_device *wire_create(struct arena *arena, uint32_t ifindex) {
   w->dev.ops = &wire_ops;
   w->dev.arena = arena;
   w->dev.ifindex = ifindex;
-  w->dev.frame_bytes_max = arena->frame_size - FRAME_HEADROOM;
+  w->dev.frame_bytes_max = arena_frame_room(arena);
   return &w->dev;
 }
 

@@ -178,6 +178,20 @@ void neigh_retry(struct stack *st) {
   n->nwaiting = kept;
 }
 
+void neigh_forget_link(struct stack *st, uint8_t link) {
+  struct neigh_table *n = &st->neigh;
+  unsigned kept = 0;
+  for (unsigned i = 0; i < n->nwaiting; i++) {
+    if (n->waiting[i].link != link) {
+      n->waiting[kept++] = n->waiting[i];
+      continue;
+    }
+    frame_meta(st->arena, n->waiting[i].frame)->flags &= (uint8_t)~FRAME_IN_DEVICE;
+    frame_unref(st->arena, n->waiting[i].frame);
+  }
+  n->nwaiting = kept;
+}
+
 uint64_t neigh_deadline(const struct stack *st) {
   uint64_t first = UINT64_MAX;
   for (unsigned i = 0; i < st->neigh.nwaiting; i++) {

@@ -49,6 +49,8 @@ const uint8_t *neigh_find(struct stack *st, uint8_t link, uint32_t ifindex, cons
 __attribute__((noinline, cold)) void neigh_wait(struct stack *st, const struct path *path, uint32_t frame);
 /* Sends what can be sent by now, drops what has waited too long, asks again. */
 void neigh_retry(struct stack *st);
+/* Drops what waits for a neighbour behind this link. */
+void neigh_forget_link(struct stack *st, uint8_t link);
 /* When neigh_retry has something to do; UINT64_MAX: never. */
 uint64_t neigh_deadline(const struct stack *st);
 /* An ARP frame, or a neighbour solicitation or advertisement. The frame stays the caller's. */

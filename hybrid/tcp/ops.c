@@ -401,7 +401,7 @@ static __attribute__((noinline)) bool deliver_accept(struct stack *st, struct qu
   struct tcp_listener *l = &st->listeners[q->object];
   if (l->accept_head == CONN_NONE)
     return false;
-  uint32_t index = queue_take(st->queues, QUEUE_CONN, q->ops);
+  uint32_t index = queue_take(st->queues, QUEUE_CONN, q->transport);
   if (index == QUEUE_NONE) {
     event->status = -ENOBUFS; /* it stays in the accept queue */
     return true;
@@ -411,7 +411,7 @@ static __attribute__((noinline)) bool deliver_accept(struct stack *st, struct qu
   struct queue *fresh = &st->queues->slots[index];
   c->queue = index;
   fresh->object = taken;
-  fresh->bound = 1;
+  fresh->bound = fresh->placed = 1;
   addr_from_ip(&fresh->local, c->key.local, c->key.local_port, c->flags & CONN_IP4);
   addr_from_ip(&event->addr, c->key.remote, c->key.remote_port, c->flags & CONN_IP4);
   event->accepted = queue_qd(st->queues, index);

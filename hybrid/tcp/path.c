@@ -19,7 +19,7 @@ int path_lookup(struct stack *st, const uint8_t remote[16], uint8_t prefer_link,
       if (st->links[link].ifindex == hop.ifindex)
         break;
     /* Frames with VLAN tags come in by the parent of the interface that the route names. */
-    if (link == st->nlinks && prefer_link < st->nlinks)
+    if (link == st->nlinks && prefer_link < st->nlinks && st->links[prefer_link].dev)
       link = prefer_link;
     if (link == st->nlinks) {
       st->stats->drop_no_route++;

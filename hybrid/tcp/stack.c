@@ -12,6 +12,7 @@
 int stack_init(struct stack *st, const struct stack_config *config) {
   const hy_config *limits = config->limits;
   memset(st, 0, sizeof *st);
+  st->transport.ops = &stack_transport;
   st->arena = config->arena;
   st->tokens = config->tokens;
   st->queues = config->queues;
@@ -50,7 +51,7 @@ void stack_fini(struct stack *st) {
 }
 
 static void link_refresh(struct stack *st, struct link *l) {
-  const hy_host_link *row = host_link(&st->host, l->ifindex);
+  const hy_host_link *row = l->dev ? host_link(&st->host, l->ifindex) : NULL;
   l->known = row != NULL;
   if (!row)
     return;
@@ -63,13 +64,42 @@ static void link_refresh(struct stack *st, struct link *l) {
 }
 
 int stack_add_link(struct stack *st, struct hy_device *dev) {
-  if (st->nlinks == STACK_LINKS)
+  uint32_t index = 0;
+  while (index < st->nlinks && st->links[index].dev)
+    index++;
+  if (index == STACK_LINKS)
     return -ENOSPC;
-  struct link *l = &st->links[st->nlinks];
+  struct link *l = &st->links[index];
   l->dev = dev;
   l->ifindex = dev->ifindex;
   link_refresh(st, l);
-  return (int)st->nlinks++;
+  if (index == st->nlinks)
+    st->nlinks++;
+  return (int)index;
+}
+
+void stack_remove_link(struct stack *st, uint8_t link, int error) {
+  struct link *l = &st->links[link];
+  tcp_fail_link(st, link, error);
+  neigh_forget_link(st, link);
+  st->tx_waiting -= l->tx_tail - l->tx_head;
+  for (; l->tx_head != l->tx_tail; l->tx_head++) {
+    uint32_t frame = l->tx[l->tx_head & (LINK_TX_FRAMES - 1)];
+    frame_meta(st->arena, frame)->flags &= (uint8_t)~FRAME_IN_DEVICE;
+    frame_unref(st->arena, frame);
+  }
+  *l = (struct link){0};
+  st->neigh.version++; /* paths by it are looked up again */
+}
+
+bool stack_reaches(struct stack *st, const uint8_t remote[16]) {
+  struct host_hop hop;
+  if (!host_route(&st->host, remote, &hop))
+    return false;
+  for (uint32_t i = 0; i < st->nlinks; i++)
+    if (st->links[i].dev && st->links[i].ifindex == hop.ifindex)
+      return true;
+  return false;
 }
 
 void stack_host_changed(struct stack *st) {

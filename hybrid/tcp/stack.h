@@ -47,9 +47,9 @@ struct ooo_range;
 
 /* One device queue as the stack sees it. */
 struct link {
-  struct hy_device *dev;
-  uint32_t ifindex;
-  uint32_t mtu_bytes; /* of IP packets; bounded by what a frame holds */
+  struct hy_device *dev; /* NULL: the place is free */
+  uint32_t ifindex;      /* 0 then */
+  uint32_t mtu_bytes;    /* of IP packets; bounded by what a frame holds */
   uint8_t mac[6];
   bool known; /* the host table has a row for it */
   bool answers_arp;
@@ -75,6 +75,7 @@ struct packet {
 #define PORT_NONE 0u
 
 struct stack {
+  struct transport transport;
   struct arena *arena;
   struct tokens *tokens;
   struct queues *queues;
@@ -143,6 +144,10 @@ void stack_fini(struct stack *st);
 
 /* -ENOSPC. Returns the link's index. */
 int stack_add_link(struct stack *st, struct hy_device *dev);
+/* Frames that wait for it are dropped, connections over it fail with error (a negative errno). */
+void stack_remove_link(struct stack *st, uint8_t link, int error);
+/* Whether a route leads to `remote` over one of our links. */
+bool stack_reaches(struct stack *st, const uint8_t remote[16]);
 /* The host table has changed: links, next hops and waiting packets are looked at again. */
 void stack_host_changed(struct stack *st);
 
@@ -237,6 +242,7 @@ static inline bool frames_scarce(const struct stack *st) {
 void tcp_input(struct stack *st, struct packet *p);
 void udp_input(struct stack *st, struct packet *p);
 int tcp_init(struct stack *st, const hy_config *limits);
+void tcp_fail_link(struct stack *st, uint8_t link, int error);
 void tcp_fini(struct stack *st);
 int udp_init(struct stack *st, const hy_config *limits);
 void udp_fini(struct stack *st);

@@ -306,6 +306,14 @@ void conn_fail(struct stack *st, struct tcp_conn *c, int error) {
   }
 }
 
+void tcp_fail_link(struct stack *st, uint8_t link, int error) {
+  for (uint32_t i = 0; i < st->nconns; i++) {
+    struct tcp_conn *c = &st->conns[i];
+    if (c->state != TCP_CLOSED && c->path.link == link)
+      conn_fail(st, c, error);
+  }
+}
+
 void conn_time_wait(struct stack *st, struct tcp_conn *c) {
   conn_drop_tx(st, c, 0);
   reass_drop(st, c);

@@ -468,7 +468,7 @@ static void unprivileged_child(int over, uint32_t frames, int expected) {
   config.map_fd = -1;
   config.xsk_fd = socket_receive(over);
   struct arena arena;
-  CHECK(arena_init(&arena, frames, 2048, HY_HUGEPAGES_NO) == 0);
+  CHECK(arena_init(&arena, frames, 2048, 0, HY_HUGEPAGES_NO) == 0);
   struct hy_device *dev;
   int status = afxdp_open(&arena, &config, NULL, &dev);
   CHECK(status == expected);
@@ -553,7 +553,7 @@ static void the_lock_limit_counts_the_arena_once_for_every_socket(void) {
   if (pid == 0) {
     privileges_drop();
     struct arena arena;
-    CHECK(arena_init(&arena, 3072, 2048, HY_HUGEPAGES_NO) == 0); /* 6 MiB of the 8 that it may lock */
+    CHECK(arena_init(&arena, 3072, 2048, 0, HY_HUGEPAGES_NO) == 0); /* 6 MiB of the 8 that it may lock */
     struct hy_device *dev, *second;
     hy_afxdp_config config = config_of(&ends[1], 0);
     config.map_fd = -1;

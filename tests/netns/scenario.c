@@ -34,7 +34,7 @@ void wire_up_frames(uint32_t frames) {
   for (int i = 0; i < 2; i++) {
     ends[i].ifindex = if_nametoindex(ends[i].ifname);
     CHECK(ends[i].ifindex != 0);
-    CHECK(arena_init(&ends[i].arena, frames, 2048, HY_HUGEPAGES_NO) == 0);
+    CHECK(arena_init(&ends[i].arena, frames, 2048, 0, HY_HUGEPAGES_NO) == 0);
     CHECK(redirect_attach(&ends[i].redirect, ends[i].ifindex, generic, PORT) == 0);
   }
 }

@@ -8,7 +8,7 @@
 
 static void every_frame_can_be_had_once_and_comes_back(void **state) {
   struct arena arena;
-  assert_int_equal(arena_init(&arena, 100, 2048, HY_HUGEPAGES_NO), 0);
+  assert_int_equal(arena_init(&arena, 100, 2048, 0, HY_HUGEPAGES_NO), 0);
   assert_int_equal(arena.free_count, 100);
   bool seen[100] = {false};
   for (unsigned i = 0; i < 100; i++) {
@@ -30,7 +30,7 @@ static void every_frame_can_be_had_once_and_comes_back(void **state) {
 
 static void a_frame_is_free_when_its_last_reference_is_dropped(void **state) {
   struct arena arena;
-  assert_int_equal(arena_init(&arena, 2, 4096, HY_HUGEPAGES_NO), 0);
+  assert_int_equal(arena_init(&arena, 2, 4096, 0, HY_HUGEPAGES_NO), 0);
   uint32_t index = frame_alloc(&arena);
   frame_ref(&arena, index);
   frame_unref(&arena, index);
@@ -43,7 +43,7 @@ static void a_frame_is_free_when_its_last_reference_is_dropped(void **state) {
 
 static void the_region_starts_on_a_hugepage_boundary_and_says_what_it_is(void **state) {
   struct arena arena;
-  assert_int_equal(arena_init(&arena, 64, 2048, HY_HUGEPAGES_TRY), 0);
+  assert_int_equal(arena_init(&arena, 64, 2048, 0, HY_HUGEPAGES_TRY), 0);
   assert_int_equal((uintptr_t)arena.base % (2u << 20), 0);
   assert_true(arena.hugepages <= 1);
   assert_int_equal(arena.size_bytes % (2u << 20), 0);
@@ -53,15 +53,15 @@ static void the_region_starts_on_a_hugepage_boundary_and_says_what_it_is(void **
 /* More than any machine has reserved: 64 TiB. */
 static void hugepages_that_must_be_had_and_cannot_are_an_error(void **state) {
   struct arena arena;
-  assert_int_equal(arena_init(&arena, 1u << 31, 32768, HY_HUGEPAGES_MUST), -EOPNOTSUPP);
+  assert_int_equal(arena_init(&arena, 1u << 31, 32768, 0, HY_HUGEPAGES_MUST), -EOPNOTSUPP);
 }
 
 static void sizes_out_of_range_are_refused(void **state) {
   struct arena arena;
-  assert_int_equal(arena_init(&arena, 0, 2048, HY_HUGEPAGES_NO), -EINVAL);
-  assert_int_equal(arena_init(&arena, 10, 3000, HY_HUGEPAGES_NO), -EINVAL);
-  assert_int_equal(arena_init(&arena, 10, 128, HY_HUGEPAGES_NO), -EINVAL);
-  assert_int_equal(arena_init(&arena, 10, 65536, HY_HUGEPAGES_NO), -EINVAL);
+  assert_int_equal(arena_init(&arena, 0, 2048, 0, HY_HUGEPAGES_NO), -EINVAL);
+  assert_int_equal(arena_init(&arena, 10, 3000, 0, HY_HUGEPAGES_NO), -EINVAL);
+  assert_int_equal(arena_init(&arena, 10, 128, 0, HY_HUGEPAGES_NO), -EINVAL);
+  assert_int_equal(arena_init(&arena, 10, 65536, 0, HY_HUGEPAGES_NO), -EINVAL);
 }
 
 int main(void) {

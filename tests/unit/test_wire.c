@@ -13,8 +13,8 @@ enum { FRAMES = 2000 };
 static struct arena arena_a, arena_b;
 
 static int two_arenas(void **state) {
-  return arena_init(&arena_a, FRAMES, 2048, HY_HUGEPAGES_NO) ||
-         arena_init(&arena_b, FRAMES, 2048, HY_HUGEPAGES_NO);
+  return arena_init(&arena_a, FRAMES, 2048, 0, HY_HUGEPAGES_NO) ||
+         arena_init(&arena_b, FRAMES, 2048, 0, HY_HUGEPAGES_NO);
 }
 
 /* Every test gives all frames back. */
