@@ -308,7 +308,8 @@ typedef struct hy_event {
 HY_API int hy_wait_any(hy_shard *shard, hy_event *events, int max, int64_t timeout_ns);
 /* The same for one token; other completions stay for later. Returns 1, 0 on time-out, -ENOENT stale. */
 HY_API int hy_wait(hy_shard *shard, hy_qt qt, hy_event *event, int64_t timeout_ns);
-/* One pass over devices and timers, never sleeping. Returns frames received. */
+/* One pass over devices, transports and timers, never sleeping. Returns what it found: frames and
+ * completions. */
 HY_API int hy_poll(hy_shard *shard);
 
 HY_API const char *hy_strerror(int error);
