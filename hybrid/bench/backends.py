@@ -6,7 +6,6 @@ made, so that one that cannot be had is a sentence with a remedy, not a benchmar
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -16,15 +15,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
-from pyroute2.ethtool.ioctl import IoctlEthtool
-
 from hybrid.bench.stack import PROGRAMS
 from hybrid.bench.turns import Program
-from hybrid.errors import HybridError, UnsupportedError, UsageError
-from hybrid.lab import Lab, Side
+from hybrid.devices import frames, uring
+from hybrid.devices.ethtool import set_offloads
+from hybrid.devices.frames import Way
+from hybrid.devices.uring import Uring
+from hybrid.errors import HybridError, PrivilegeError, UnsupportedError, UsageError
+from hybrid.lab import Lab, Side, link
 
 __all__ = [
     "BACKENDS",
@@ -42,7 +44,9 @@ __all__ = [
 _CLIENT_PORTS = "40000-49999"
 SPIN_US = 20_000  # longer than any gap within a round; then a server sleeps until its next turn
 # What a lab switches off for AF_XDP and a kernel peer is better with.
-_OFFLOADS = ("rx-checksum", "tx-checksum-ip-generic", "tx-generic-segmentation", "tx-tcp-segmentation")
+_SENDS_MERGED = ("tx-checksum-ip-generic", "tx-generic-segmentation", "tx-tcp-segmentation")
+_OFFLOADS = ("rx-checksum", *_SENDS_MERGED)
+_TAP, _TAP_KERNELS, _TAP_OURS = "hytap0", IPv4Interface("10.78.0.1/24"), IPv4Interface("10.78.0.2/24")
 # Not the script beside the interpreter: there may be none.
 _HYBRID = [sys.executable, "-P", "-c", "from hybrid.cli import main; main()", "--output", "json"]
 
@@ -84,14 +88,20 @@ class Place:
     client_core: int
     server_core: int
 
-    def start(self, side: Side, command: Sequence[object]) -> Program:
-        """A program inside one side, ready when this returns."""
-        return self.stack.enter_context(Program([str(word) for word in command], popen=side.popen))
+    def start(self, side: Side, command: Sequence[object], ready: str = "{") -> Program:
+        """A program inside one side, ready when this returns: when it has said a line that begins so."""
+        words = [str(word) for word in command]
+        return self.stack.enter_context(Program(words, popen=side.popen, ready=ready))
+
+    def serve(self, side: Side, service: Service, spec: str, spin_us: int = SPIN_US) -> Program:
+        """Our server by itself, on the backend that bench/backend.h reads from ``spec``."""
+        program = [service.program, "--port", service.port, "--backend", spec, f"--spin={spin_us}"]
+        return self.start(side, ["taskset", "-c", self.server_core, *program], ready=service.program.name)
 
     def kernels_own(self) -> None:
         """Both ends as the kernel's TCP likes them."""
         for side in self.lab.sides.values():
-            side.call(partial(_offloads_on, side.interface))
+            side.call(partial(set_offloads, side.interface, _OFFLOADS, True))
 
     def steer(self, side: Side, ports: str) -> None:
         """Sends what comes to these TCP ports of the side to AF_XDP."""
@@ -141,16 +151,6 @@ def _hybrid(side: Side, *arguments: str) -> None:
         raise HybridError(error["message"], error["remedy"])
 
 
-def _offloads_on(interface: str) -> None:
-    """Best effort, as the figures are the kernel's: a feature that this kernel lacks stays off."""
-    with contextlib.closing(IoctlEthtool(interface)) as device:
-        wanted = device.get_features()
-        for feature in _OFFLOADS:
-            if feature in wanted:
-                wanted[feature] = True
-        device.set_features(wanted)
-
-
 def two_cores() -> tuple[int, int]:
     """The first and the last core that this process may use: the client's and the server's."""
     cores = sorted(os.sched_getaffinity(0))
@@ -186,7 +186,57 @@ def _afxdp_connect(place: Place, program: Path, server: Server) -> Program:
     return place.run(client, place.client_core, program, f"{server.address}:{Service.ECHO.port}")
 
 
-BACKENDS = {backend.name: backend for backend in (Backend("afxdp", _afxdp, _afxdp_connect),)}
+def _beside(side: Side) -> IPv4Interface:
+    """An address on the side's wire that is not the kernel's."""
+    return IPv4Interface((side.ipv4 + 8, side.network4.network.prefixlen))
+
+
+def _packet(place: Place, service: Service) -> Server:
+    side = place.lab.server
+    ours = _beside(side)
+    started = place.serve(side, service, f"packet={side.interface}@{ours}")
+    return Server(started.pid, str(ours.ip), "a station of its own on the veth pair")
+
+
+def _tap(place: Place, service: Service) -> Server:
+    """The TAP is made where the client is: its kernel is at the other end of it."""
+    side = place.lab.client
+    started = place.serve(side, service, f"tap={_TAP}@{_TAP_OURS}")
+
+    def give_address() -> None:
+        link.set_up(_TAP, 1500, (_TAP_KERNELS,))
+        set_offloads(_TAP, _SENDS_MERGED, True)
+
+    side.call(give_address)
+    return Server(started.pid, str(_TAP_OURS.ip), "a TAP device in place of the veth pair")
+
+
+def _needs(*ways: Callable[[], Uring | Way]) -> Callable[[], None]:
+    """What this host must have, asked of what `hybrid devices` asks."""
+
+    def check() -> None:
+        for way in ways:
+            found = way()
+            if found.problem:
+                kind = PrivilegeError if isinstance(found, Way) and found.denied else UnsupportedError
+                raise kind(f"{_CALLED[way]}: {found.problem}", found.remedy)
+
+    return check
+
+
+_CALLED: dict[Callable[[], Uring | Way], str] = {
+    uring.look: "io_uring",
+    frames.tap: "a TAP device",
+    frames.packet_socket: "a packet socket",
+}
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("afxdp", _afxdp, _afxdp_connect),
+        Backend("uring-packet", _packet, check=_needs(uring.look, frames.packet_socket)),
+        Backend("uring-tap", _tap, check=_needs(uring.look, frames.tap)),
+    )
+}
 
 # ---- the kernel's ------------------------------------------------------------------
 

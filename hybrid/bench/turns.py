@@ -47,7 +47,7 @@ class Program:
 
     A context manager: the program is ended and waited for on the way out, whatever happened.
     ``popen`` starts it somewhere else: in a lab's namespace, say. ``announced`` is what it said
-    when it was ready.
+    when it was ready: a JSON object, or with ``ready`` a line that begins so (and nothing in ``announced``).
     """
 
     def __init__(
@@ -56,10 +56,12 @@ class Program:
         *,
         popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
         timeout_s: float = 60.0,
+        ready: str = "{",
     ) -> None:
         self._command = [str(part) for part in command]
         self._popen = popen
         self._timeout_s = timeout_s
+        self._ready = ready.encode()
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
         self.announced: dict[str, Any] = {}
@@ -86,7 +88,7 @@ class Program:
                 remedy="install the package again: pip install .",
             ) from error
         try:
-            self.announced = self._answer()
+            self.announced = self._answer(self._ready)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -121,13 +123,13 @@ class Program:
             raise self._failure() from None
         return self._answer()
 
-    def _answer(self) -> dict[str, Any]:
-        """The next line of its output that is a JSON object; other lines are its talk."""
+    def _answer(self, begins: bytes = b"{") -> dict[str, Any]:
+        """The next line of its output that begins so, as an object if it is one; other lines are its talk."""
         deadline = time.monotonic() + self._timeout_s
         while True:
             line = self._line(deadline)
-            if line.startswith(b"{"):
-                answer: dict[str, Any] = json.loads(line)
+            if line.startswith(begins):
+                answer: dict[str, Any] = json.loads(line) if begins == b"{" else {}
                 return answer
 
     def _line(self, deadline: float) -> bytes:
