@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hybrid.agent.changes import Change, Journal
 from hybrid.agent.state import Namespace, Store, stored_files
 from hybrid.bpf import Counters, Obtained, PinState, attached
 from hybrid.errors import HybridError
@@ -59,11 +60,15 @@ class InterfaceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All of it. ``leftovers`` are sentences about what a killed command left behind."""
+    """All of it. ``changes``: settings that `hybrid doctor --fix` changed from here.
+
+    ``leftovers`` are sentences about what a killed command left behind.
+    """
 
     interfaces: tuple[InterfaceStatus, ...] = ()
     shards: tuple[ShardRecord, ...] = ()
     reserved_ports: str = ""
+    changes: tuple[Change, ...] = ()
     leftovers: tuple[str, ...] = field(default_factory=tuple)
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,6 +79,7 @@ class Status:
                 {**shard.about, "stats": {k: v for k, v in shard.stats.items() if v}} for shard in self.shards
             ],
             "reserved_ports": self.reserved_ports,
+            "changes": [change.as_dict() for change in self.changes],
             "leftovers": list(self.leftovers),
         }
 
@@ -120,5 +126,6 @@ def gather(namespace: Namespace | None = None) -> Status:
         tuple(sorted(interfaces, key=lambda i: i.obtained.ifname)),
         tuple(shards),
         format_ranges(store.ports()),
+        tuple(change for change in Journal().changes() if change.namespace == here),
         tuple(leftovers),
     )
