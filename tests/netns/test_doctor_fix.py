@@ -130,7 +130,13 @@ def test_queues_are_not_changed_under_a_program_in_service(pair: Cli) -> None:
     assert "w0: a program is in service on it" in done.stderr
     assert state(pair) == before
     serving.end()
-    assert pair.json("doctor", "--fix", "channels", "--queues", "2")["changes"]
+    # The kernel itself wants the far end of a pair to have no more queues than the near one.
+    refused = pair("doctor", "--fix", "channels", "--queues", "2", code=1)
+    assert "give its far end that many first" in refused.stderr
+    for end in ("w1", "w0"):
+        assert pair.json("doctor", "--fix", "channels", "--queues", "2", "--interface", end)["changes"]
+    pair("clean")
+    assert state(pair) == before
 
 
 @pytest.mark.parametrize(
