@@ -64,6 +64,10 @@ class DeviceApp(App):
         if shared:  # the kernel's neighbours, which our stack does not ask for itself
             for family in (4, 6):
                 self._arguments += ["via", self.ends.theirs[family], lab.client.mac]
+        if kind != "tap":  # a lab turns these off
+            features = [word for name in ("tx", "sg", "gso", "tso") for word in (name, "on")]
+            lab.client.run(["ethtool", "-K", lab.client.interface, *features])
+            lab.client.run(["ethtool", "-K", lab.client.interface, "tx-udp-segmentation", "on"])
         self.start()
 
     def start(self) -> None:
@@ -96,6 +100,12 @@ class DeviceApp(App):
     def dial(self, order: str = "", family: int = 4) -> Peer:
         """The kernel connects to us."""
         return Peer.dial(self.peer, self.ends.ours[family], order, PORT)
+
+    def kernel_packets(self) -> int:
+        """How many the kernel's end of the wire has sent, a merged one counted once."""
+        interface = TAP if self.kind == "tap" else self.peer.interface
+        shown = json.loads(self.peer.run(["ip", "-s", "-j", "link", "show", interface]).stdout)
+        return int(shown[0]["stats64"]["tx"]["packets"])
 
     def leave(self) -> None:
         """Ends it, if it has not ended."""
