@@ -80,7 +80,7 @@ def test_a_packet_socket(lab: Lab, handed: bool) -> None:
 
 def test_a_failure_names_the_remedy(lab: Lab) -> None:
     with hybrid.Shard() as shard:
-        with pytest.raises(hybrid.AttachError, match="name it|to be named") as told:
+        with pytest.raises(hybrid.AttachError, match="to be named") as told:
             lab.server.call(partial(shard.attach_packet, lab.server.ifindex))
         assert told.value.errno == errno.EINVAL
         with pytest.raises(hybrid.QueueError):
