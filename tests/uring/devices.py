@@ -19,6 +19,7 @@ from hybrid.lab.side import Side
 from tests.netns.peers import BUILD, PORT, App, Peer
 
 FRAMES_APP = BUILD / "tests" / "uring" / "frames-app"
+WITHOUT = str(BUILD / "tests" / "uring" / "without")
 TAP = "tap7"
 OFFLOAD = {"auto": 0, "no": 1, "must": 2}
 
@@ -40,7 +41,15 @@ OUR_MAC = "02:00:00:00:77:09"
 class DeviceApp(App):
     """``frames-app`` in the server's namespace; ``peer`` is the side whose kernel it talks to."""
 
-    def __init__(self, lab: Lab, log: Path, kind: str, offload: str = "auto", mac: str | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        log: Path,
+        kind: str,
+        offload: str = "auto",
+        mac: str | None = None,
+        without: str | None = None,
+    ) -> None:
         self.lab = lab
         self.side = lab.server
         self.log = log
@@ -54,6 +63,9 @@ class DeviceApp(App):
         shared = kind == "shared"
         self.mac = mac or (lab.server.mac if shared else OUR_MAC)
         self._arguments = [
+            *((WITHOUT, without) if without else ()),
+            str(FRAMES_APP),
+            str(PORT),
             kind,
             TAP if kind == "tap" else lab.server.interface,
             self.mac,
@@ -76,7 +88,7 @@ class DeviceApp(App):
         self._ended = False
         with self.log.open("ab") as errors:
             self.launcher = self.side.popen(
-                [str(FRAMES_APP), str(PORT), *self._arguments],
+                self._arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
