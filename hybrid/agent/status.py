@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hybrid.agent import ports
-from hybrid.agent.state import Namespace, Store, stored_files
+from hybrid.agent.state import Applied, Namespace, Store, stored_files
 from hybrid.bpf import Counters, Obtained, PinState, attached
 from hybrid.errors import HybridError
 from hybrid.launch.record import ShardRecord, records
@@ -21,6 +21,8 @@ class InterfaceStatus:
     requested: dict[str, Any]
     counters: Counters
     sockets: tuple[int, ...]
+    port: bool = False
+    leased: bool = False
 
     @property
     def deviations(self) -> list[str]:
@@ -54,6 +56,8 @@ class InterfaceStatus:
             ],
             "reasons": {name: asdict(count) for name, count in self.counters.reasons.items()},
             "sockets": list(self.sockets),
+            "dpdk_port": self.port,
+            "dpdk_in_service": self.leased,
         }
 
 
@@ -65,6 +69,7 @@ class Status:
     shards: tuple[ShardRecord, ...] = ()
     reserved_ports: str = ""
     leftovers: tuple[str, ...] = field(default_factory=tuple)
+    unsteered: tuple[Applied, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--output json``."""
@@ -73,6 +78,7 @@ class Status:
             "shards": [
                 {**shard.about, "stats": {k: v for k, v in shard.stats.items() if v}} for shard in self.shards
             ],
+            "unsteered": [{**asked.as_dict(), "note": asked.note} for asked in self.unsteered],
             "reserved_ports": self.reserved_ports,
             "leftovers": list(self.leftovers),
         }
@@ -97,9 +103,11 @@ def gather(namespace: Namespace | None = None) -> Status:
                     interfaces.append(
                         InterfaceStatus(
                             pinned.obtained,
-                            asdict(asked) if asked is not None else {},
+                            asked.as_dict() if asked is not None else {},
                             steering.counters(),
                             tuple(steering.sockets()),
+                            port := steering.port() != 0,
+                            port and steering.leased(),
                         )
                     )
             except HybridError as error:
@@ -111,14 +119,16 @@ def gather(namespace: Namespace | None = None) -> Status:
         elif record.about.get("netns") == here.inode:
             shards.append(record)
     steered = {interface.obtained.ifname for interface in interfaces}
-    for stored in stored_files():
-        if stored.namespace.boot != here.boot or (
-            stored.namespace == here and stored.applied is not None and stored.applied.ifname not in steered
-        ):
-            leftovers.append(f"{stored.path}: remembers an interface that is steered no longer")
+    unsteered = tuple(asked for name, asked in sorted(remembered.items()) if name not in steered)
+    leftovers += [
+        f"{stored.path}: remembers an interface of before the last boot"
+        for stored in stored_files()
+        if stored.namespace.boot != here.boot
+    ]
     return Status(
         tuple(sorted(interfaces, key=lambda i: i.obtained.ifname)),
         tuple(shards),
         ports.format_ports(store.ports()),
         tuple(leftovers),
+        unsteered,
     )
