@@ -566,6 +566,55 @@ typedef struct hy_uring_features {
 } hy_uring_features;
 HY_API int hy_uring_probe(hy_uring_features *out);
 
+/* ---- kernel sockets ------------------------------------------------------ */
+
+/*
+ * Kernel sockets, driven by io_uring, beside the bypass or without any: HY_BACKEND_KERNEL. The same queues,
+ * tokens and buffers; no privilege and no device. Linux 6.1.
+ *
+ * A push completes when the kernel has taken all of its bytes over, and one that was sent without a copy when
+ * the kernel reads them no more: the peer has acknowledged them. sndbuf_bytes bounds what the kernel has not
+ * taken or still reads; what it has copied is bounded by its own net.ipv4.tcp_wmem.
+ *
+ * From the first wait or poll on the shard stays with the thread that made it.
+ */
+enum hy_uring_zerocopy {
+  HY_URING_ZEROCOPY_AUTO = 0, /* long sends, on connections where the kernel does not copy after all */
+  HY_URING_ZEROCOPY_NO = 1,
+  HY_URING_ZEROCOPY_ALWAYS = 2, /* every send of a connection: to try it */
+};
+typedef struct hy_uring_config {
+  uint32_t struct_size;
+  uint32_t entries; /* submissions per call; a power of two; 0: 512 */
+  uint32_t buffers; /* frames lent to the kernel to receive into; a power of two; 0: 1024, or what fits */
+  uint32_t zerocopy_bytes;       /* AUTO: sends from this size on; 0: 32 KiB */
+  uint8_t zerocopy;              /* enum hy_uring_zerocopy */
+  uint8_t sqpoll;                /* requested: 1: a thread of the kernel's submits, which wants a core */
+  uint8_t napi_busy_poll;        /* requested: 1: waiting polls the network devices (Linux 6.9) */
+  uint8_t no_registered_files;   /* 1: connections stay ordinary descriptors */
+  uint8_t no_registered_buffers; /* 1: the arena is not registered */
+  uint8_t strict; /* 1: what was requested, or not switched off, must be obtained, or -EOPNOTSUPP */
+  uint8_t reserved[2];
+} hy_uring_config;
+typedef struct hy_uring_obtained {
+  uint32_t entries;
+  uint32_t buffers;
+  uint8_t deferred_taskrun; /* SINGLE_ISSUER and DEFER_TASKRUN: the kernel works only inside our calls */
+  uint8_t sqpoll;
+  uint8_t bundles; /* one receive fills several frames (Linux 6.10) */
+  uint8_t zerocopy;
+  uint8_t zerocopy_reports;   /* the kernel says whether it copied after all (Linux 6.2) */
+  uint8_t registered_files;   /* connections need no descriptor of the process (Linux 6.13) */
+  uint8_t registered_buffers; /* zero-copy sends need not pin memory each time */
+  uint8_t napi_busy_poll;
+} hy_uring_obtained;
+/*
+ * config and obtained may be NULL. -EPERM, -ENOSYS: io_uring is switched off (sysctl, seccomp); -EOPNOTSUPP:
+ * the kernel is too old, or strict and something can't be had; -EBUSY: the shard has kernel sockets already;
+ * -EINVAL, -ENOMEM. hy_error_detail() says more.
+ */
+HY_API int hy_uring_attach(hy_shard *shard, const hy_uring_config *config, hy_uring_obtained *obtained);
+
 /* ---- devices by hand ---------------------------------------------------- */
 
 /*
