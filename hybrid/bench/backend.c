@@ -55,6 +55,12 @@ static void own_mac(const struct spec *spec, uint8_t mac[6]) {
   memcpy(mac + 2, spec->address.ip + 12, 4);
 }
 
+/* Kernel sockets: no link, no address of our own. */
+static int attach_uring(hy_shard *shard, const struct spec *spec, struct attached *out) {
+  hy_uring_config config = {.struct_size = sizeof config, .sqpoll = strcmp(spec->device, "sqpoll") == 0};
+  return hy_uring_attach(shard, &config, NULL);
+}
+
 static int attach_packet(hy_shard *shard, const struct spec *spec, struct attached *out) {
   hy_packet_config config = {.struct_size = sizeof config,
                              .interface = if_nametoindex(spec->device),
@@ -108,6 +114,7 @@ static const struct {
 } backends[] = {
     {"packet", attach_packet},
     {"tap", attach_tap},
+    {"uring", attach_uring},
 };
 
 static bool senseless; /* the last spec */

@@ -15,6 +15,7 @@
  *
  *     packet=INTERFACE@10.0.0.9/24    a station of its own on the interface's wire
  *     tap=INTERFACE@10.0.0.2/24       at the other end of this TAP interface
+ *     uring, uring=sqpoll             the kernel's sockets
  *
  * NULL: as hy_shard_open_served. Sets in config what the backend asks for, opens the shard and attaches.
  * A negative errno where that fails.

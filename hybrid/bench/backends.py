@@ -191,6 +191,16 @@ def _beside(side: Side) -> IPv4Interface:
     return IPv4Interface((side.ipv4 + 8, side.network4.network.prefixlen))
 
 
+def _uring(spin_us: int) -> Callable[[Place, Service], Server]:
+    def serve(place: Place, service: Service) -> Server:
+        place.kernels_own()
+        started = place.serve(place.lab.server, service, "uring", spin_us)
+        sleeps = "sleeps when nothing has come" if spin_us == 0 else "polls"
+        return Server(started.pid, str(place.lab.server.ipv4), f"kernel sockets by io_uring, {sleeps}")
+
+    return serve
+
+
 def _packet(place: Place, service: Service) -> Server:
     side = place.lab.server
     ours = _beside(side)
@@ -229,10 +239,13 @@ _CALLED: dict[Callable[[], Uring | Way], str] = {
     frames.tap: "a TAP device",
     frames.packet_socket: "a packet socket",
 }
+_SLEEPERS = ("kernel-epoll-sleep", "kernel-io_uring-sleep")
 BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("afxdp", _afxdp, _afxdp_connect),
+        Backend("uring", _uring(0), check=_needs(uring.look), beside=_SLEEPERS),
+        Backend("uring-spin", _uring(SPIN_US), check=_needs(uring.look), beside=("kernel-io_uring",)),
         Backend("uring-packet", _packet, check=_needs(uring.look, frames.packet_socket)),
         Backend("uring-tap", _tap, check=_needs(uring.look, frames.tap)),
     )
