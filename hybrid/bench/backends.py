@@ -87,6 +87,7 @@ class Place:
     busy_poll: bool
     client_core: int
     server_core: int
+    at_home: bool = False
 
     def start(self, side: Side, command: Sequence[object], ready: str = "{") -> Program:
         """A program inside one side, ready when this returns: when it has said a line that begins so."""
@@ -102,6 +103,19 @@ class Place:
         """Both ends as the kernel's TCP likes them."""
         for side in self.lab.sides.values():
             side.call(partial(set_offloads, side.interface, _OFFLOADS, True))
+
+    def receive_at_home(self, side: Side, interface: str) -> None:
+        """With ``at_home``, has frames go up the side's kernel on the side's own core.
+
+        A veth pair would have the sender's core do it, on the sender's time. RPS moves them for the price of an
+        interrupt, which a network card has as well. It is set in sysfs, and that is of a mount namespace.
+        """
+        if not self.at_home:
+            return
+        core = self.server_core if side is self.lab.server else self.client_core
+        knob = f"/sys/class/net/{interface}/queues/rx-0/rps_cpus"
+        script = f"mount -t sysfs sysfs /sys && echo {1 << core:x} > {knob}"
+        side.run(["unshare", "--mount", "sh", "-c", script])
 
     def steer(self, side: Side, ports: str) -> None:
         """Sends what comes to these TCP ports of the side to AF_XDP."""
@@ -218,6 +232,7 @@ def _tap(place: Place, service: Service) -> Server:
         set_offloads(_TAP, _SENDS_MERGED, True)
 
     side.call(give_address)
+    place.receive_at_home(side, _TAP)
     return Server(started.pid, str(_TAP_OURS.ip), "a TAP device in place of the veth pair")
 
 

@@ -31,8 +31,9 @@ NOTES = (
     "requests/s: answered in slices of 20 ms; p99 is a slice that 99 of 100 do not exceed",
     "requests/cpu-s: per second of processor time of the server's process, all threads, user and system",
     "requests/core-s: per second that the server's core was busy, whoever with (10 ms ticks, a turn each)",
-    "on a veth pair a frame climbs the receiver's kernel on the sender's core, on the sender's time",
 )
+AT_HOME = "what an end receives goes up its kernel on its own core, by RPS, and counts there"
+AT_SENDER = "what an end receives goes up its kernel on the sender's core, as veth has it, and counts there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Options:
     lab: str = "bench"
     mode: str = "generic"
     busy_poll: bool = False
+    at_home: bool = True
     client_core: int = 0
     server_core: int = 1
 
@@ -140,6 +142,8 @@ class _Run:
             served = []
             for number, backend in enumerate([*PEERS.values(), *self.backends]):
                 place = self._place(stack, number)
+                for side in place.lab.sides.values():
+                    place.receive_at_home(side, side.interface)
                 server = backend.serve(place, service)
                 served.append((backend.name, place, server))
                 if server.obtained:
@@ -152,7 +156,15 @@ class _Run:
     def _place(self, stack: ExitStack, number: int) -> Place:
         options = self.options
         lab = stack.enter_context(Lab(f"{options.lab}-{number}"))
-        return Place(lab, stack, options.mode, options.busy_poll, options.client_core, options.server_core)
+        return Place(
+            lab,
+            stack,
+            options.mode,
+            options.busy_poll,
+            options.client_core,
+            options.server_core,
+            options.at_home,
+        )
 
     def _case(self, case: Case, connections: int, served: Sequence[tuple[str, Place, Server]]) -> None:
         with ExitStack() as stack:
@@ -196,5 +208,6 @@ def run(options: Options, progress: Callable[[str], None] = lambda _: None) -> R
         if cases:
             run_.service(service, cases, progress)
     result.notes.extend(NOTES)
+    result.notes.append(AT_HOME if options.at_home else AT_SENDER)
     result.notes.append(f"client on core {options.client_core}, server on core {options.server_core}")
     return result

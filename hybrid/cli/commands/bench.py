@@ -187,6 +187,13 @@ def throughput(
     ] = None,
     mode: _Mode = Mode.GENERIC,
     busy_poll: _BusyPoll = False,
+    at_home: Annotated[
+        bool,
+        typer.Option(
+            "--receive-at-home/--receive-at-sender",
+            help="Whose core does the kernel's work for what an end receives: its own (RPS), or the sender's.",
+        ),
+    ] = True,
     lab: _Lab = "bench",
     plot: Plot = None,
 ) -> None:
@@ -207,6 +214,7 @@ def throughput(
         lab=lab,
         mode=mode.value,
         busy_poll=busy_poll,
+        at_home=at_home,
         client_core=client_core,
         server_core=server_core,
     )
