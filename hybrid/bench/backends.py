@@ -107,8 +107,8 @@ class Place:
     def receive_at_home(self, side: Side, interface: str) -> None:
         """With ``at_home``, has frames go up the side's kernel on the side's own core.
 
-        A veth pair would have the sender's core do it, on the sender's time. RPS moves them for the price of an
-        interrupt, which a network card has as well. It is set in sysfs, and that is of a mount namespace.
+        A veth pair would have the sender's core do it, on the sender's time. RPS moves them for the price
+        of an interrupt, which a network card has as well. It is set in sysfs, which is a mount's.
         """
         if not self.at_home:
             return

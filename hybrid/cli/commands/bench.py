@@ -191,7 +191,7 @@ def throughput(
         bool,
         typer.Option(
             "--receive-at-home/--receive-at-sender",
-            help="Whose core does the kernel's work for what an end receives: its own (RPS), or the sender's.",
+            help="Whose core works for what an end receives: its own (RPS), or the sender's.",
         ),
     ] = True,
     lab: _Lab = "bench",
