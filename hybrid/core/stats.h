@@ -49,6 +49,7 @@
   X(drop_icmp, "ICMP message (errors are not acted upon yet)") \
   X(drop_no_memory, "too few free frames to keep the data") \
   X(drop_udp_full, "UDP socket's receive queue full") \
+  X(drop_udp_long, "UDP datagram in more frames than an array has pieces") \
   X(drop_neighbour, "packet waited for a neighbour that didn't answer, or too many waited") \
   X(drop_no_route, "packet to send without a route") \
   X(drop_state, "TCP segment unacceptable in the connection's state") \
