@@ -101,6 +101,14 @@ static inline uint32_t arena_packet_room(const struct arena *arena) {
   return bytes < UINT16_MAX ? bytes : UINT16_MAX;
 }
 
+/*
+ * Frames that stay free for answers and acknowledgements, however much arrives: below it devices take no
+ * more empty frames, and the stack keeps no more data than fills a gap.
+ */
+static inline uint32_t arena_reserve(const struct arena *arena) {
+  return arena->frames / 8;
+}
+
 /* hugepages: enum hy_hugepages. -ENOMEM; -EOPNOTSUPP where MUST can't be had. */
 int arena_init(struct arena *arena, uint32_t frames, uint32_t frame_size, uint32_t prefix, int hugepages);
 void arena_fini(struct arena *arena);

@@ -36,7 +36,7 @@ enum {
 };
 
 static_assert(sizeof(hy_handover) == 16 + 16 * HY_CONTROL_DEVICES, "no padding between two builds");
-static_assert(sizeof(hy_ready) == 8 + 8 * HY_CONTROL_DEVICES, "no padding between two builds");
+static_assert(sizeof(hy_ready) == 8 + 16 * HY_CONTROL_DEVICES, "no padding between two builds");
 static_assert(HY_CONTROL_DEVICES <= SHARD_DEVICES, "a shard can take what a handover can name");
 
 /* A handover with its descriptors: -1 once somebody else owns one. */

@@ -39,8 +39,18 @@ void chain_begin(struct stack *st, struct chain *chain, const struct link *link,
       .frames_max = dev->packet_frames_max,
       .bytes = f->len,
       .room = dev->tx_room,
-      .summed = !(dev->caps & DEVICE_TX_CSUM),
+      .summed = !link_completes(link),
   };
+}
+
+uint16_t packet_leave_checksum(struct stack *st, uint32_t frame, const uint8_t *header, uint64_t pseudo,
+                               uint16_t check_at) {
+  struct frame *f = frame_meta(st->arena, frame);
+  f->flags |= FRAME_CSUM_PARTIAL;
+  f->csum_start = (uint16_t)(header - frame_base(st->arena, frame));
+  f->csum_offset = check_at;
+  st->stats->checksums_left++;
+  return (uint16_t)~csum_fold(pseudo);
 }
 
 static void link_in(struct stack *st, struct chain *chain, uint32_t frame, bool open) {

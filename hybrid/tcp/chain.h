@@ -38,6 +38,17 @@ void chain_begin(struct stack *st, struct chain *chain, const struct link *link,
 uint32_t chain_add(struct stack *st, struct chain *chain, uint32_t frame, uint32_t off, uint32_t len,
                    bool share);
 
+static inline bool link_completes(const struct link *link) {
+  return link->dev->caps & DEVICE_TX_CSUM;
+}
+
+/*
+ * Leaves a checksum to the device: marks the frame, whose transport header lies at `header` and has the
+ * checksum at check_at, and returns what is to be stored there.
+ */
+uint16_t packet_leave_checksum(struct stack *st, uint32_t frame, const uint8_t *header, uint64_t pseudo,
+                               uint16_t check_at);
+
 /* Sum of a received packet's transport header and payload, which may be in several frames. */
 uint64_t chain_sum(const struct stack *st, const struct packet *p, uint32_t len);
 

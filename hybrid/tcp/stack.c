@@ -24,8 +24,9 @@ int stack_init(struct stack *st, const struct stack_config *config) {
   st->rcvbuf_bytes = limits->rcvbuf_bytes;
   st->sndbuf_bytes = limits->sndbuf_bytes;
   st->app_frames_max = limits->app_frames_max;
+  st->csum_leave_min = UINT32_MAX;
   st->frame_room = arena_frame_room(st->arena);
-  st->frames_reserve = limits->frames / 8;
+  st->frames_reserve = arena_reserve(st->arena);
   st->port_lo = limits->port_lo;
   st->port_hi = limits->port_hi;
   rng_init(&st->rng, config->seed);
@@ -74,6 +75,8 @@ int stack_add_link(struct stack *st, struct hy_device *dev) {
   l->dev = dev;
   l->ifindex = dev->ifindex;
   link_refresh(st, l);
+  if (dev->caps & DEVICE_TX_CSUM)
+    st->csum_leave_min = CSUM_LEAVE_MIN;
   if (index == st->nlinks)
     st->nlinks++;
   return (int)index;

@@ -33,6 +33,7 @@
 #include "tcp/neigh.h"
 
 #define STACK_LINKS 16
+#define CSUM_LEAVE_MIN 512 /* bytes of payload: fewer are summed sooner than a device is told to */
 #define LINK_TX_FRAMES 512 /* frames that may wait for a link's device; a power of two */
 
 #define NS_PER_US 1000ull
@@ -88,6 +89,7 @@ struct stack {
 
   /* limits, from the configuration */
   uint32_t rcvbuf_bytes, sndbuf_bytes, app_frames_max;
+  uint32_t csum_leave_min; /* CSUM_LEAVE_MIN where some device completes checksums, or UINT32_MAX */
   uint32_t frame_room;     /* payload of a fresh frame */
   uint32_t frames_reserve; /* free frames below which received data is no longer kept */
   uint16_t port_lo, port_hi;

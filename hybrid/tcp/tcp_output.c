@@ -115,7 +115,12 @@ static inline __attribute__((always_inline)) void finish_segment(struct stack *s
   store32(p + 12, word);
   sum =
       csum_carry(sum, csum_word(seq) + csum_word(ack) + csum_word(word) + csum_word(header_len + len + rest));
-  uint16_t check = csum_fold(csum_carry(csum_add(sum, payload, len), rest_sum));
+  uint16_t check;
+  if (__builtin_expect(len + rest >= st->csum_leave_min, 0) && link_completes(&st->links[c->path.link]))
+    check = packet_leave_checksum(
+        st, frame, p, pseudo_sum(c->key.local, c->key.remote, PROTO_TCP, header_len + len + rest), 16);
+  else
+    check = csum_fold(csum_carry(csum_add(sum, payload, len), rest_sum));
   memcpy(p + 16, &check, 2);
   store16(p + 18, 0);
   if (flags & TCP_ACK) {
@@ -157,7 +162,7 @@ bool tcp_send_control(struct stack *st, struct tcp_conn *c, uint8_t flags, uint3
 static bool leaves_in_place(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
   const struct frame *f = frame_meta(st->arena, node->frame);
   uint32_t ip = c->flags & CONN_IP4 ? IP4_LEN : IP6_LEN;
-  uint32_t headers = ETH_LEN + c->vlan_len + ip + TCP_LEN + 40;
+  uint32_t headers = FRAME_TX_ROOM + ETH_LEN + c->vlan_len + ip + TCP_LEN + 40;
   return f->head == node->off && node->off >= headers && !(f->flags & FRAME_IN_DEVICE) && node->len <= c->mss;
 }
 
@@ -261,6 +266,7 @@ static __attribute__((noinline)) uint32_t send_chain(struct stack *st, struct tc
     return 0;
   }
   len = chain.bytes;
+  st->stats->tcp_out_chained++;
   flags = note_data(st, c, seq, seq + len, flags);
   finish_segment(st, c, head, payload, here, seq, flags, len - here, chain.sum);
   return len;

@@ -271,7 +271,8 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
   /* Complete when this returns: an application that keeps the array may change it before it has left. */
   if (sga->nsegs == 1 && give) {
     f = frame_meta(st->arena, first->frame);
-    in_place = f->refs == 1 && f->head == off && off >= ETH_LEN + headers && !(f->flags & FRAME_IN_DEVICE);
+    in_place = f->refs == 1 && f->head == off && off >= FRAME_TX_ROOM + ETH_LEN + headers &&
+               !(f->flags & FRAME_IN_DEVICE);
   }
   if (in_place) {
     frame = first->frame;
@@ -304,8 +305,12 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
   store16(h + 2, peer->port);
   store16(h + 4, total);
   store16(h + 6, 0);
-  uint64_t pseudo = csum_carry(pseudo_sum(source, peer->ip, PROTO_UDP, total), rest_sum);
-  uint16_t sum = csum_fold(csum_add(pseudo, h, f->len));
+  uint64_t pseudo = pseudo_sum(source, peer->ip, PROTO_UDP, total);
+  uint16_t sum;
+  if (len >= st->csum_leave_min && link_completes(&st->links[path.link]))
+    sum = packet_leave_checksum(st, frame, h, pseudo, 6);
+  else
+    sum = csum_fold(csum_add(csum_carry(pseudo, rest_sum), h, f->len));
   if (sum == 0)
     sum = 0xffff; /* RFC 768: zero would say that there is none */
   memcpy(h + 6, &sum, 2);
