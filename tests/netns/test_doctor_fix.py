@@ -202,7 +202,7 @@ def test_hugepages_are_reserved_and_given_back(cli: Cli, reserved: dict[int | No
     assert total() == reserved
 
 
-def test_a_clean_elsewhere_does_not_take_them_away_and_one_of_everywhere_does(
+def test_a_clean_in_another_namespace_does_not_take_them_away(
     cli: Cli, reserved: dict[int | None, int]
 ) -> None:
     free = max(pool.free for pool in hugepages.pools() if pool.size_kib == hugepages.default_kib())
