@@ -418,24 +418,29 @@ HY_API int hy_memory_attach(hy_shard *a, uint32_t ifindex_a, hy_shard *b, uint32
  * frames to it is the control plane's business (map_fd). The call takes
  * xsk_fd over, also where it fails (a socket can be set up only once).
  * -EPERM: xsk_fd is -1 and CAP_NET_RAW is missing. -ENOLCK: the arena can't be
- * locked in memory: every socket counts the whole of it against RLIMIT_MEMLOCK
- * of the user, unless the process has CAP_IPC_LOCK. -EBUSY: the queue has an
+ * locked in memory: it counts against RLIMIT_MEMLOCK of the user, once for all queues
+ * that share a registration (shared_umem), unless the process has CAP_IPC_LOCK. -EBUSY: the queue has an
  * AF_XDP socket, or xsk_fd was set up before. -ENODEV, -EINVAL: no such interface,
  * no such queue. -EOPNOTSUPP: strict, and what was requested can't be had.
  */
 enum hy_xdp_mode { HY_XDP_AUTO = 0, HY_XDP_NATIVE = 1, HY_XDP_GENERIC = 2 };
 enum hy_xdp_copy { HY_XDP_COPY_AUTO = 0, HY_XDP_ZEROCOPY = 1, HY_XDP_COPY = 2 };
+/* For what costs nothing to ask for: taken where it can be had, not asked for, or -EOPNOTSUPP without it. */
+enum hy_xdp_want { HY_XDP_TRY = 0, HY_XDP_WITHOUT = 1, HY_XDP_MUST = 2 };
 typedef struct hy_afxdp_config {
   uint32_t struct_size;
   uint32_t ifindex;
   uint32_t queue;
-  int32_t xsk_fd;     /* an AF_XDP socket opened by somebody with the privilege, or -1 */
-  int32_t map_fd;     /* XSKMAP to enter the socket into, or -1: the caller will */
-  uint32_t ring_size; /* descriptors in each of the four rings; power of two; 0: 2048 */
-  uint8_t copy;       /* requested: enum hy_xdp_copy */
-  uint8_t busy_poll;  /* requested: 1: SO_PREFER_BUSY_POLL */
-  uint8_t strict;     /* 1: what was requested must be obtained, or -EOPNOTSUPP */
-  uint8_t reserved;
+  int32_t xsk_fd;       /* an AF_XDP socket opened by somebody with the privilege, or -1 */
+  int32_t map_fd;       /* XSKMAP to enter the socket into, or -1: the caller will */
+  uint32_t ring_size;   /* descriptors in each of the four rings; power of two; 0: 2048 */
+  uint8_t copy;         /* requested: enum hy_xdp_copy */
+  uint8_t busy_poll;    /* requested: 1: SO_PREFER_BUSY_POLL */
+  uint8_t strict;       /* 1: what was requested must be obtained, or -EOPNOTSUPP */
+  uint8_t multi_buffer; /* enum hy_xdp_want: packets of several frames, for an MTU beyond one (Linux 6.6) */
+  uint8_t shared_umem;  /* enum hy_xdp_want: one registration of the arena for all queues of the shard */
+  uint8_t tx_checksum;  /* enum hy_xdp_want: the kernel or the device completes checksums (Linux 6.8) */
+  uint8_t reserved[2];
 } hy_afxdp_config;
 typedef struct hy_afxdp_obtained {
   uint8_t zerocopy; /* 1: zero-copy, 0: copy */
@@ -443,6 +448,11 @@ typedef struct hy_afxdp_obtained {
   uint8_t need_wakeup;
   uint8_t hugepages;
   uint32_t ring_size;
+  uint8_t multi_buffer;
+  uint8_t shared_umem; /* 1: the arena was registered by an earlier queue, and is counted there */
+  uint8_t tx_checksum;
+  uint8_t reserved;
+  uint32_t packet_bytes_max; /* longest packet, from the Ethernet header on */
 } hy_afxdp_obtained;
 HY_API int hy_afxdp_attach(hy_shard *shard, const hy_afxdp_config *config, hy_afxdp_obtained *obtained);
 

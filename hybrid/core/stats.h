@@ -49,6 +49,7 @@
   X(drop_icmp, "ICMP message (errors are not acted upon yet)") \
   X(drop_no_memory, "too few free frames to keep the data") \
   X(drop_udp_full, "UDP socket's receive queue full") \
+  X(drop_udp_long, "UDP datagram in more frames than an array has pieces") \
   X(drop_neighbour, "packet waited for a neighbour that didn't answer, or too many waited") \
   X(drop_no_route, "packet to send without a route") \
   X(drop_state, "TCP segment unacceptable in the connection's state") \
@@ -64,6 +65,8 @@
   X(tcp_out, "segments sent") \
   X(tcp_out_in_place, "of those, from the application's frame without a copy") \
   X(tcp_out_copied_bytes, "payload bytes copied to build segments") \
+  X(tcp_out_chained, "segments sent in several frames") \
+  X(checksums_left, "checksums left to the device") \
   X(tcp_in_copied_bytes, "payload bytes copied to merge small segments") \
   X(tcp_retransmits, "segments sent again") \
   X(tcp_rto, "retransmission time-outs") \
