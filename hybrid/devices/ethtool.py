@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,16 @@ from pyroute2.ethtool.ioctl import IoctlEthtool, NoSuchDevice, NotSupportedError
 
 from hybrid.errors import HybridError, from_errno
 
-__all__ = ["AFXDP_PEER_OFF", "Channels", "channels", "offloads_on", "set_channels", "set_offloads"]
+__all__ = [
+    "AFXDP_PEER_OFF",
+    "Channels",
+    "channels",
+    "interface_number",
+    "offloads_on",
+    "receive_queues",
+    "set_channels",
+    "set_offloads",
+]
 
 
 # Off on both ends of a veth pair, as an AF_XDP reader needs. A frame over veth otherwise carries a partial
@@ -74,6 +84,22 @@ def channels(name: str) -> Channels | None:
         if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
             return None
         raise
+
+
+def interface_number(name: str) -> int:
+    """0: there is none of that name (now)."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def receive_queues(name: str) -> int:
+    """Those in use; 1 where the driver doesn't say, 0 where there is no such interface."""
+    if not interface_number(name):
+        return 0
+    found = channels(name)
+    return max(1, found.receiving) if found is not None else 1
 
 
 def set_channels(name: str, combined: int, rx: int, tx: int) -> None:

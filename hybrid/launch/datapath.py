@@ -13,8 +13,8 @@ from hybrid.agent import veth
 from hybrid.agent.apply import Agent
 from hybrid.agent.plan import Present
 from hybrid.bpf import Steering
+from hybrid.devices.ethtool import interface_number, receive_queues
 from hybrid.errors import BusyError, HybridError
-from hybrid.host.channels import interface_number, receive_queues
 from hybrid.launch.control import Copy, Device, Handover, Kernel, Kind, Wanted
 from hybrid.launch.devices import Descriptor, open_device
 from hybrid.launch.ports import BoundPort

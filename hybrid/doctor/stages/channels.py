@@ -56,8 +56,8 @@ def _target(interface: Interface, wanted: Wanted) -> tuple[int, str]:
     if wanted.cores:
         return len(wanted.cores), "one for each core named"
     steered = Store(Namespace.current()).load().get(interface.name)
-    if steered is not None and steered.queues:
-        return max(steered.queues) + 1, "those of the policy"
+    if steered is not None and steered.desired.queues:
+        return max(steered.desired.queues) + 1, "those of the policy"
     assert interface.channels is not None
     cores = len(os.sched_getaffinity(0))
     return min(cores, interface.channels.receiving_max), f"for {cores} cores"
