@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hybrid.agent.changes import Change, Journal
 from hybrid.agent.state import Applied, Namespace, Store, stored_files
 from hybrid.bpf import Counters, Obtained, PinState, attached
 from hybrid.errors import HybridError
@@ -63,11 +64,15 @@ class InterfaceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All of it. ``leftovers`` are sentences about what a killed command left behind."""
+    """All of it. ``changes``: settings that `hybrid doctor --fix` changed from here.
+
+    ``leftovers`` are sentences about what a killed command left behind.
+    """
 
     interfaces: tuple[InterfaceStatus, ...] = ()
     shards: tuple[ShardRecord, ...] = ()
     reserved_ports: str = ""
+    changes: tuple[Change, ...] = ()
     leftovers: tuple[str, ...] = field(default_factory=tuple)
     unsteered: tuple[Applied, ...] = ()
 
@@ -80,6 +85,7 @@ class Status:
             ],
             "unsteered": [{**asked.as_dict(), "note": asked.note} for asked in self.unsteered],
             "reserved_ports": self.reserved_ports,
+            "changes": [change.as_dict() for change in self.changes],
             "leftovers": list(self.leftovers),
         }
 
@@ -129,6 +135,7 @@ def gather(namespace: Namespace | None = None) -> Status:
         tuple(sorted(interfaces, key=lambda i: i.obtained.ifname)),
         tuple(shards),
         format_ranges(store.ports()),
+        tuple(change for change in Journal().changes() if change.namespace == here),
         tuple(leftovers),
         unsteered,
     )

@@ -425,8 +425,13 @@ static void frames_free(struct frames *d) {
   struct arena *arena = d->dev.arena;
   if (d->companion_close != NULL)
     d->companion_close(d->companion);
-  if (d->ring.ring_fd >= 0)
+  if (d->ring.ring_fd >= 0) {
+    /* The ring itself ends a little later, from a work queue: what it holds should not wait for that. */
+    io_uring_unregister_files(&d->ring);
+    if (d->registered)
+      io_uring_unregister_buffers(&d->ring);
     io_uring_queue_exit(&d->ring);
+  }
   close(d->fd);
   for (uint32_t i = 0; i < RX_SLOTS; i++)
     if (d->rx[i].frame != FRAME_NONE)

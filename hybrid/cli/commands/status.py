@@ -44,6 +44,9 @@ def _text(status: Status) -> Iterator[RenderableType]:
         yield ""
     for shard in status.shards:
         yield from _shard(shard)
+    if status.changes:
+        yield "settings that hybrid doctor --fix changed (hybrid clean puts them back):"
+        yield from (f"  {change}" for change in status.changes)
     if status.leftovers:
         yield "left behind (hybrid clean removes it):"
         yield from (f"  {sentence}" for sentence in status.leftovers)

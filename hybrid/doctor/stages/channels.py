@@ -35,7 +35,7 @@ def _check(interface: Interface, wanted: Wanted) -> Checked:
     if now is None or not now.receiving_max:
         return Checked(Finding(_NAME, Outcome.YES, f"{name}: its driver leaves nothing to choose"))
     queues, why = _target(interface, wanted)
-    detail = f"{name}: {now.receiving} receive queues of at most {now.receiving_max}; {queues} wanted, {why}"
+    detail = f"{name}: receive queues {now.receiving}, at most {now.receiving_max}; {queues} wanted, {why}"
     if queues > now.receiving_max:
         fewer = f"hybrid doctor --interface {name} --queues {now.receiving_max}"
         return Checked(Finding(_NAME, Outcome.NO, detail, remedy=fewer))
