@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,9 @@ __all__ = [
     "AFXDP_PEER_OFF",
     "Channels",
     "channels",
+    "interface_number",
     "offloads_on",
+    "receive_queues",
     "rss_queues",
     "set_channels",
     "set_offloads",
@@ -92,6 +95,22 @@ def channels(name: str) -> Channels | None:
         if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
             return None
         raise
+
+
+def interface_number(name: str) -> int:
+    """0: there is none of that name (now)."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def receive_queues(name: str) -> int:
+    """Those in use; 1 where the driver doesn't say, 0 where there is no such interface."""
+    if not interface_number(name):
+        return 0
+    found = channels(name)
+    return max(1, found.receiving) if found is not None else 1
 
 
 def set_channels(name: str, combined: int, rx: int, tx: int) -> None:
