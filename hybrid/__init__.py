@@ -2,10 +2,12 @@
 
 from hybrid.api.address import Address
 from hybrid.api.config import Clock, Config, Hugepages
+from hybrid.api.device import Flow, Packet, PacketMode, Request, Tap, open_packet
 from hybrid.api.errors import (
     AbortedError,
     AddressInUseError,
     AddressNotAvailableError,
+    AttachError,
     BrokenError,
     CancelledError,
     LimitError,
@@ -23,6 +25,7 @@ from hybrid.api.errors import (
     WouldBlockError,
 )
 from hybrid.api.host import Host, Link, LocalAddress, Neighbour, Route
+from hybrid.api.placement import Backend, Placement
 from hybrid.api.queue import Event, Kind, Op, Queue, Token
 from hybrid.api.sga import Sga
 from hybrid.api.shard import Shard, link, stat_help, stat_names
@@ -34,11 +37,14 @@ __all__ = [
     "Address",
     "AddressInUseError",
     "AddressNotAvailableError",
+    "AttachError",
+    "Backend",
     "BrokenError",
     "CancelledError",
     "Clock",
     "Config",
     "Event",
+    "Flow",
     "Host",
     "Hugepages",
     "HybridError",
@@ -50,9 +56,13 @@ __all__ = [
     "NotConnectedError",
     "NotServedError",
     "Op",
+    "Packet",
+    "PacketMode",
+    "Placement",
     "Queue",
     "QueueError",
     "RefusedError",
+    "Request",
     "ResetError",
     "Route",
     "Sga",
@@ -60,6 +70,7 @@ __all__ = [
     "ShardBusyError",
     "ShardClosedError",
     "StaleTokenError",
+    "Tap",
     "TimedOutError",
     "Token",
     "UnreachableError",
@@ -67,6 +78,7 @@ __all__ = [
     "Wire",
     "WouldBlockError",
     "link",
+    "open_packet",
     "stat_help",
     "stat_names",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 import weakref
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,8 +13,20 @@ from hybrid._native import ffi, lib
 from hybrid.api._handle import Handle
 from hybrid.api.address import Address
 from hybrid.api.config import Clock, Config
+from hybrid.api.device import (
+    Flow,
+    Packet,
+    PacketMode,
+    Request,
+    Tap,
+    attach_packet,
+    attach_tap,
+    flows_to_c,
+    packet_config,
+)
 from hybrid.api.errors import NotServedError, StaleTokenError, TimedOutError, check, failure
-from hybrid.api.host import Host
+from hybrid.api.host import IP, Host
+from hybrid.api.placement import Backend, Placement, rows_to_c
 from hybrid.api.queue import Event, Kind, Op, Payload, Queue, Token
 from hybrid.api.sga import Sga
 from hybrid.api.wire import Wire
@@ -118,11 +131,24 @@ class Shard:
 
     # -- queues and buffers -----------------------------------------------------
 
-    def socket(self, kind: Kind = Kind.STREAM) -> Queue:
-        """A new queue."""
+    def socket(self, kind: Kind = Kind.STREAM, backend: Backend = Backend.AUTO) -> Queue:
+        """A new queue; ``backend`` insists on what carries it, whatever the placement table says."""
         out = ffi.new("hy_qd *")
         self._handle.check("socket", lib.hy_socket, kind, out)
-        return Queue(self, self._handle, out[0], kind)
+        queue = Queue(self, self._handle, out[0], kind)
+        if backend is not Backend.AUTO:
+            try:
+                self._handle.check(
+                    f"a queue on {backend.name.lower()}", lib.hy_set_backend, queue.qd, backend
+                )
+            except BaseException:
+                queue.close()
+                raise
+        return queue
+
+    def place(self, rows: Sequence[Placement]) -> None:
+        """Replaces the table that says which local ports are carried by what. Bound queues stay."""
+        self._handle.check("set the placement table", lib.hy_place, rows_to_c(rows), len(rows))
 
     @property
     def sga_max(self) -> int:
@@ -243,11 +269,57 @@ class Shard:
         """Where notices go (:mod:`hybrid.host`); -1: nowhere. The caller keeps the descriptor open."""
         self._handle.check("set the notice descriptor", lib.hy_shard_set_notice_fd, fd)
 
+    def remove_device(self, ifindex: int, queue: int = 0) -> None:
+        """Takes a device out; connections over it end with ``ENETDOWN``, listeners stay."""
+        self._handle.check(
+            f"remove queue {queue} of interface {ifindex}", lib.hy_shard_remove_device, ifindex, queue
+        )
+
     def attach_wire(self, ifindex: int = 1) -> Wire:
         """A device whose wire is the caller: frames are handed in and collected by hand."""
         out = ffi.new("uint32_t *")
         self._handle.check("attach a wire", lib.hy_wire_attach, ifindex, out)
         return Wire(self._handle, out[0])
+
+    def attach_tap(
+        self,
+        name: str = "",
+        *,
+        ifindex: int = 0,
+        queue: int = 0,
+        fd: int = -1,
+        multi_queue: bool = False,
+        offload: Request = Request.AUTO,
+    ) -> Tap:
+        """A cable to this host's kernel. Needs /dev/net/tun and CAP_NET_ADMIN, or ``fd``, a queue opened
+        by somebody else, which is taken over. ``ifindex``: its row in the host table (0: its own index)."""
+        return attach_tap(self._handle, name, ifindex, queue, fd, multi_queue, offload)
+
+    def attach_packet(
+        self,
+        interface: int,
+        *,
+        ifindex: int = 0,
+        fd: int = -1,
+        mode: PacketMode = PacketMode.OWN,
+        mac: str | None = None,
+        addresses: Sequence[IP] = (),
+        flows: Sequence[Flow] = (),
+    ) -> Packet:
+        """A packet socket on an interface, where XDP cannot be had; ``hybrid.h`` tells how the two modes keep
+        the kernel from answering as well. ``fd``: of :func:`open_packet`, taken over."""
+        config = packet_config(interface, ifindex, fd, mode, mac, addresses, flows)
+        return attach_packet(self._handle, config)
+
+    def set_packet_flows(self, ifindex: int, flows: Sequence[Flow]) -> None:
+        """Shared mode: what the packet device of this row serves from now on."""
+        self._handle.check(
+            "set the flows of a packet socket",
+            lib.hy_packet_set_flows,
+            ifindex,
+            flows_to_c(flows),
+            len(flows),
+        )
 
     def stats(self) -> dict[str, int]:
         """Its counters by name; they only grow."""

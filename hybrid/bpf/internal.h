@@ -19,7 +19,10 @@ struct bpf_object;
   X(META, "meta")                                                                                            \
   X(GENERATIONS, "generations")                                                                              \
   X(COUNTERS, "counters")                                                                                    \
-  X(XSKS, "xsks")
+  X(XSKS, "xsks")                                                                                            \
+  X(PORTS, "ports")                                                                                          \
+  X(LEASES, "leases")                                                                                        \
+  X(STATE, "state")
 
 enum steer_map {
 #define STEER_MAP_ENUM(symbol, name) STEER_MAP_##symbol,
@@ -28,6 +31,9 @@ enum steer_map {
       STEER_MAP_COUNT
 };
 
+/* Of layout 1.0; those behind are missing in what an older build pinned, until it is upgraded. */
+enum { STEER_MAPS_FIRST = STEER_MAP_XSKS + 1 };
+
 extern const char *const steer_map_names[STEER_MAP_COUNT];
 
 /* Every descriptor is the handle's own, or -1. */
@@ -35,6 +41,7 @@ struct hy_steer {
   int link_fd;
   int program_fd; /* the one that runs, by the link's word where there is a link */
   int queues_fd;
+  int return_fd; /* -1 also where an older build pinned what is there */
   bool fragments; /* program_fd was loaded to take frames larger than a buffer */
   int map_fds[STEER_MAP_COUNT];
   struct steer_meta meta;
@@ -61,7 +68,7 @@ void steer_capture_end(struct steer_capture *capture);
 
 void steer_init(hy_steer *steer);
 /*
- * Loads both programs into steer. Maps that steer has already are used in place
+ * Loads the programs into steer. Maps that steer has already are used in place
  * of new ones; program descriptors it has are replaced. fragments: as a program that
  * takes frames larger than a buffer (Linux 5.18).
  */
@@ -78,6 +85,8 @@ int steer_lock(const char *directory, hy_steer_error *error);
 /* Makes "new-..." beside directory; its path goes to out (PATH_MAX bytes). Removes leftovers of others. */
 int steer_staging_make(const char *directory, char *out, hy_steer_error *error);
 int steer_pin(int fd, const char *directory, const char *name, hy_steer_error *error);
+/* No error where there is no such pin. */
+int steer_unpin(const char *directory, const char *name);
 int steer_pin_open(const char *directory, const char *name, int *fd);
 /* As hy_steer_remove, by whoever holds the lock. */
 int steer_remove_locked(const char *directory, hy_steer_error *error);

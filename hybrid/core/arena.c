@@ -87,7 +87,7 @@ int arena_init(struct arena *arena, uint32_t frames, uint32_t frame_size, uint32
 }
 
 void arena_fini(struct arena *arena) {
-  if (arena->base != NULL)
+  if (arena->base != NULL && !arena->lent)
     munmap(arena->base, arena->size_bytes);
   free(arena->meta);
   *arena = (struct arena){.free_head = FRAME_NONE};

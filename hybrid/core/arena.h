@@ -84,6 +84,7 @@ struct arena {
   uint32_t free_count;
   uint32_t headroom; /* offset of the payload in a fresh frame: prefix + FRAME_HEADROOM */
   uint32_t prefix;   /* bytes at the start of each frame that only a driver touches */
+  uint32_t lent;     /* 1: somebody outside may still write into it: it stays mapped when the arena ends */
   size_t size_bytes;
 };
 

@@ -340,16 +340,10 @@ static __attribute__((noinline)) void shard_chores(struct hy_shard *shard) {
   uint64_t now = shard->stack.now;
   shard->chores_at = now + CHORES_EVERY_NS;
   check_health(shard);
+  if (shard->serving)
+    served_chores(shard);
   if (shard->stats_page && now - shard->stats_at >= STATS_EVERY_NS)
     shard_collect_device_stats(shard);
-}
-
-static unsigned progress_transports(struct hy_shard *shard) {
-  unsigned found = 0;
-  for (uint32_t i = 0; i < PLACE_BACKENDS; i++)
-    if (shard->transports[i] && shard->transports[i]->ops->progress)
-      found += shard->transports[i]->ops->progress(shard->transports[i], shard->stack.now);
-  return found;
 }
 
 unsigned shard_poll(struct hy_shard *shard) {
@@ -371,7 +365,8 @@ unsigned shard_poll(struct hy_shard *shard) {
       stack_input(st, dev->link, frames, n);
     received += n;
   }
-  received += progress_transports(shard);
+  for (uint32_t i = 0; i < shard->ndriven; i++)
+    received += shard->driven[i]->ops->progress(shard->driven[i], st->now);
   stack_tick(st, st->now);
   if (shard->tokens.ready_head == TOKEN_NONE)
     output(shard);
@@ -400,10 +395,8 @@ static bool arm_devices(struct hy_shard *shard, struct pollfd *fds, nfds_t *nfds
 }
 
 static bool arm_transports(struct hy_shard *shard, struct pollfd *fds, nfds_t *nfds) {
-  for (uint32_t i = 0; i < PLACE_BACKENDS; i++) {
-    struct transport *t = shard->transports[i];
-    if (!t || !t->ops->wait_fd)
-      continue;
+  for (uint32_t i = 0; i < shard->ndriven; i++) {
+    struct transport *t = shard->driven[i];
     int fd = t->ops->wait_fd(t);
     if (fd < 0 || t->ops->wait_arm(t))
       return false;
@@ -414,16 +407,15 @@ static bool arm_transports(struct hy_shard *shard, struct pollfd *fds, nfds_t *n
 
 uint64_t shard_next_deadline(struct hy_shard *shard) {
   uint64_t first = stack_next_deadline(&shard->stack);
-  for (uint32_t i = 0; i < PLACE_BACKENDS; i++) {
-    struct transport *t = shard->transports[i];
-    uint64_t at = t && t->ops->deadline ? t->ops->deadline(t) : UINT64_MAX;
+  for (uint32_t i = 0; i < shard->ndriven; i++) {
+    uint64_t at = shard->driven[i]->ops->deadline(shard->driven[i]);
     first = at < first ? at : first;
   }
   return first;
 }
 
 int shard_sleep(struct hy_shard *shard, uint64_t until) {
-  struct pollfd fds[SHARD_DEVICES + PLACE_BACKENDS];
+  struct pollfd fds[SHARD_DEVICES + PLACE_BACKENDS + 1];
   nfds_t nfds = 0;
   if (!arm_devices(shard, fds, &nfds) || !arm_transports(shard, fds, &nfds))
     return 0;
@@ -441,11 +433,15 @@ int shard_sleep(struct hy_shard *shard, uint64_t until) {
   struct timespec ts = {.tv_sec = 0, .tv_nsec = (long)ns};
   shard->stats->sleeps++;
   shard_collect_device_stats(shard);
+  nfds_t control = nfds;
+  if (shard->serving)
+    fds[nfds++] = (struct pollfd){.fd = shard->control_fd, .events = POLLIN};
   int ready = ppoll(fds, nfds, &ts, NULL);
   if (ready < 0)
     return -errno;
   for (nfds_t i = 0; ready > 0 && i < nfds; i++)
-    if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL)) /* it wakes us for nothing else from now on */
+    if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL) || /* it wakes us for nothing else from now on */
+        (i == control && fds[i].revents))
       shard->chores_at = 0;
   return 0;
 }
