@@ -80,6 +80,8 @@ class Relay:
 def steered() -> Iterator[Lab]:
     with ExitStack() as stack:
         lab = stack.enter_context(Lab(f"relay-{os.getpid()}"))
+        # The kernel's own connections start from ports that no rule steers.
+        lab.server.run(["sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=50000 60999"])
         steering = lab.server.call(lambda: Steering.attach(lab.server.interface, "generic"))
         stack.enter_context(steering)
         steering.replace_rules(RULES)
