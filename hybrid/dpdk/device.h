@@ -10,21 +10,19 @@ struct dpdk {
   struct port *port;
   struct pool *pool;
   /*
-   * Set while a burst is under way, so that another shard's thread that stops the port can wait for its end. Only
-   * where a port has several queues: elsewhere there is no such thread.
+   * Set while a burst is under way, so that another shard's thread that stops the port can wait for its end.
+   * Only where a port has several queues: elsewhere there is no such thread.
    */
   atomic_bool busy;
   bool shared;
   bool settled; /* frames stocked for the start of the port have been taken back */
   bool armed;
   bool eventfd; /* fd is one to be read; else it is the driver's own, and becomes unreadable by itself */
-  bool link_seen_down;
-  int fd; /* of the receive interrupt; -1 */
+  int fd;       /* of the receive interrupt; -1 */
   uint16_t queue;
   uint16_t npending;
   struct rte_mbuf *pending[DEVICE_BURST]; /* received when asked whether it is safe to sleep */
   struct hy_device_stats counts;
-  uint64_t forwarded_in, forwarded_out; /* by the exception path */
 };
 
 /* May DPDK be called for it now? Each true is followed by dpdk_leave(). */
@@ -53,8 +51,8 @@ unsigned dpdk_send(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, unsig
 void dpdk_free(struct rte_mbuf **mbufs, unsigned n);
 
 /*
- * The exception path: of n received mbufs those that a rule names stay in front (their number is returned), the
- * others go to the kernel by the tap, and what the kernel sends goes out by the port.
+ * The exception path: of n received mbufs those that a rule names stay in front (their number is returned),
+ * the others go to the kernel by the tap, and what the kernel sends goes out by the port.
  */
 unsigned exception_pass(struct dpdk *x, struct rte_mbuf **mbufs, unsigned n);
 
