@@ -324,6 +324,12 @@ static int dpdk_health(struct hy_device *dev) {
   return port_health(x->port);
 }
 
+static void device_free(struct dpdk *x) {
+  if (x != NULL && x->gate != NULL)
+    gate_release(x->gate);
+  free(x);
+}
+
 static void dpdk_close(struct hy_device *dev) {
   struct dpdk *x = dpdk_of(dev);
   struct port *port = x->port;
@@ -344,8 +350,8 @@ static void dpdk_close(struct hy_device *dev) {
     pool_take_back(x->pool);
   }
   pool_put(x->pool);
+  device_free(x);
   ports_unlock();
-  free(x);
 }
 
 static const struct hy_device_ops dpdk_ops = {
@@ -376,8 +382,14 @@ static struct dpdk *device_make(struct arena *arena, const hy_dpdk_config *confi
   };
   x->port = port;
   x->queue = config->queue;
-  x->shared = port->queues > 1;
   x->fd = -1;
+  if (port->queues > 1 || (port->driver != NULL && port->driver->gated)) {
+    x->gate = gate_take();
+    if (x->gate == NULL) {
+      free(x);
+      return NULL;
+    }
+  }
   return x;
 }
 
@@ -431,7 +443,7 @@ int dpdk_open(struct arena *arena, const hy_dpdk_config *config, hy_dpdk_obtaine
     goto fail;
   x->pool = pool;
   pool_enter(pool, port->slot);
-  if (x->shared) {
+  if (port->queues > 1) {
     uint32_t keeps = port->driver != NULL ? port->driver->keeps : 0;
     rc = pool_stock(pool, port->slot, (keeps > port->rx_desc ? keeps : port->rx_desc) + DEVICE_BURST);
     if (rc < 0)
@@ -463,7 +475,7 @@ fail:
     pool_put(pool);
   }
   port_drop_unused(port);
-  free(x);
+  device_free(x);
 out:
   ports_unlock();
   return rc;

@@ -26,7 +26,7 @@ static const struct driver drivers[] = {
     {.name = "net_af_xdp", .desc = 2048, .keeps = 2048, .headroom = 256, .forgets = true},
     /* Its descriptors are the pieces that one packet may be read into. */
     {.name = "net_tap", .desc = 16},
-    {.name = "net_memif", .desc = PORT_DESC},
+    {.name = "net_memif", .desc = PORT_DESC, .gated = true},
 };
 
 void ports_lock(void) {
@@ -348,7 +348,7 @@ static void port_stop(struct port *port) {
   atomic_store(&port->state, PORT_STOPPING);
   for (uint16_t q = 0; q < port->queues; q++) {
     struct dpdk *x = port->devices[q];
-    while (x != NULL && x->shared && atomic_load(&x->busy) && !eal_broken())
+    while (x != NULL && x->gate != NULL && atomic_load(&x->gate->busy) && !eal_broken())
       sched_yield();
   }
 }

@@ -33,6 +33,7 @@ struct driver {
   uint16_t desc;     /* descriptors to ask for; 0: PORT_DESC */
   uint16_t keeps;    /* frames that a receive queue takes whatever it is asked for */
   uint16_t headroom; /* in front of a received frame, beside that of the mbuf */
+  bool gated; /* its interrupt callbacks take away what bursts work on (gate.h) */
   bool forgets;      /* frames it still has when it is closed are not given back */
 };
 
