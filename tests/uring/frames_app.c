@@ -105,13 +105,29 @@ static int packet_open(hy_shard *shard, const char *name, bool shared, const hy_
   return rc;
 }
 
-/* DPDK_EXCEPTION: the exception path's devargs; the port alone is ours then. DPDK_SIZE: of a frame. */
+/* A list in an environment variable, words parted by blanks. */
+static uint32_t words_of(const char *variable, char *text, size_t size, const char **words, uint32_t max) {
+  uint32_t n = 0;
+  snprintf(text, size, "%s", getenv(variable) != NULL ? getenv(variable) : "");
+  for (char *save, *word = strtok_r(text, " ", &save); word != NULL && n < max;
+       word = strtok_r(NULL, " ", &save))
+    words[n++] = word;
+  return n;
+}
+
+/*
+ * DPDK_EAL: arguments of EAL. DPDK_EXCEPTION: the exception path's devargs; the port alone is ours then.
+ * DPDK_FLOW: the rules go into the NIC. DPDK_INTERRUPT: enum hy_request. DPDK_FRAMES, DPDK_SIZE: of the
+ * shard.
+ */
 static int dpdk_open(hy_shard *shard, const char *devargs, uint8_t checksum, hy_host_link *link,
                      uint16_t port) {
   struct hy_steer_rule rules[] = {
       {.name = "served", .verdict = HY_STEER_DPDK, .port_lo = port, .port_hi = port},
       {.name = "replies", .verdict = HY_STEER_DPDK, .port_lo = EPHEMERAL_LO, .port_hi = EPHEMERAL_HI},
   };
+  char text[1024];
+  const char *eal[32];
   hy_dpdk_config config = {.struct_size = sizeof config,
                            .ifindex = link->ifindex,
                            .port = devargs,
@@ -119,6 +135,11 @@ static int dpdk_open(hy_shard *shard, const char *devargs, uint8_t checksum, hy_
                            .exception = getenv("DPDK_EXCEPTION"),
                            .rules = rules,
                            .nrules = sizeof rules / sizeof *rules};
+  config.neal = words_of("DPDK_EAL", text, sizeof text, eal, 32);
+  config.eal = eal;
+  config.flow = getenv("DPDK_FLOW") != NULL;
+  config.interrupt =
+      getenv("DPDK_INTERRUPT") != NULL ? (uint8_t)atoi(getenv("DPDK_INTERRUPT")) : HY_REQUEST_AUTO;
   hy_dpdk_obtained got;
   int rc = hy_dpdk_attach(shard, &config, &got);
   if (rc < 0)
@@ -143,6 +164,7 @@ static int open_all(int argc, char **argv, hy_shard **out) {
   bool dpdk = argc > 0 && strcmp(argv[0], "dpdk") == 0;
   if (dpdk) {
     config.frame_prefix_bytes = HY_DPDK_PREFIX;
+    config.frames = getenv("DPDK_FRAMES") != NULL ? (uint32_t)strtoul(getenv("DPDK_FRAMES"), NULL, 10) : 0;
     config.frame_size = getenv("DPDK_SIZE") != NULL ? (uint32_t)strtoul(getenv("DPDK_SIZE"), NULL, 10) : 4096;
   }
   int rc = argc >= 5 ? hy_shard_open(&config, out) : -EINVAL;
