@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ __all__ = [
     "interface_number",
     "offloads_on",
     "receive_queues",
+    "rss_queues",
     "set_channels",
     "set_offloads",
 ]
@@ -49,6 +51,7 @@ AFXDP_PEER_OFF = (
 )
 
 
+_GRXFHINDIR = 0x38  # include/uapi/linux/ethtool.h
 _NONE: Mapping[int, str] = {}
 _REMEDIES_QUEUES = {
     # XDP on a veth wants a receive queue for each transmit queue of the far end.
@@ -116,6 +119,26 @@ def set_channels(name: str, combined: int, rx: int, tx: int) -> None:
         wanted = device.get_channels()
         wanted["combined_count"], wanted["rx_count"], wanted["tx_count"] = combined, rx, tx
         device.set_channels(wanted)
+
+
+def rss_queues(name: str) -> tuple[int, ...] | None:
+    """The queues over which the card spreads flows (its indirection table); None: it does not say."""
+    try:
+        with _device(name, f"look at how {name} spreads flows") as device:
+            # struct ethtool_rxfh_indir: command, size, one queue for each slot. Asked first for its size.
+            (size,) = _indirection(device, 0)[1:2]
+            return tuple(sorted(set(_indirection(device, size)[2:])))
+    except HybridError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENODEV, errno.EINVAL):
+            return None
+        raise
+
+
+def _indirection(device: Any, slots: int) -> list[int]:
+    table = (ctypes.c_uint32 * (2 + slots))(_GRXFHINDIR, slots)
+    device.ifreq.gstrings = ctypes.cast(ctypes.byref(table), ctypes.c_void_p)
+    device.ioctl()
+    return list(table)
 
 
 def offloads_on(name: str, of: Iterable[str]) -> tuple[str, ...]:
