@@ -174,7 +174,7 @@ int main(int argc, char **argv) {
   }
 
   int rc = backend_open(backend, &config, &echo.shard);
-  if (rc == -ENOENT) {
+  if (rc == -ENOENT && backend == NULL) {
     fprintf(stderr, "hybrid-echo: nobody has prepared a datapath for it: start it with `hybrid serve echo`, "
                     "or with `hybrid run -- hybrid-echo`\n");
     return 1;

@@ -154,7 +154,7 @@ int main(int argc, char **argv) {
   hy_shard *shard = NULL;
   server_shard_config(&options, &config);
   int rc = backend_open(backend, &config, &shard);
-  if (rc == -ENOENT) {
+  if (rc == -ENOENT && backend == NULL) {
     fputs("hybrid-kv: nobody has prepared a datapath for it: start it with `hybrid serve kv`, "
           "or with `hybrid run -- hybrid-kv`\n",
           stderr);

@@ -61,6 +61,18 @@ static int attach_uring(hy_shard *shard, const struct spec *spec, struct attache
   return hy_uring_attach(shard, &config, NULL);
 }
 
+/* Whatever the port has behind it: the address is one that nobody else answers for. */
+static int attach_dpdk(hy_shard *shard, const struct spec *spec, struct attached *out) {
+  hy_dpdk_config config = {.struct_size = sizeof config, .ifindex = ROW, .port = spec->device};
+  hy_dpdk_obtained obtained;
+  int rc = hy_dpdk_attach(shard, &config, &obtained);
+  if (rc == 0) {
+    memcpy(out->mac, obtained.mac, sizeof out->mac);
+    out->mtu_bytes = obtained.mtu_bytes;
+  }
+  return rc;
+}
+
 static int attach_packet(hy_shard *shard, const struct spec *spec, struct attached *out) {
   hy_packet_config config = {.struct_size = sizeof config,
                              .interface = if_nametoindex(spec->device),
@@ -111,10 +123,12 @@ static int set_host(hy_shard *shard, const struct spec *spec, const struct attac
 static const struct {
   const char *name;
   int (*attach)(hy_shard *shard, const struct spec *spec, struct attached *out);
+  uint32_t frame_prefix_bytes;
 } backends[] = {
-    {"packet", attach_packet},
-    {"tap", attach_tap},
-    {"uring", attach_uring},
+    {"dpdk", attach_dpdk, HY_DPDK_PREFIX},
+    {"packet", attach_packet, 0},
+    {"tap", attach_tap, 0},
+    {"uring", attach_uring, 0},
 };
 
 static bool senseless; /* the last spec */
@@ -132,6 +146,7 @@ int backend_open(const char *text, hy_config *config, hy_shard **out) {
     return -EINVAL;
   }
   struct attached attached = {0};
+  config->frame_prefix_bytes = backends[i].frame_prefix_bytes;
   int rc = hy_shard_open(config, out);
   if (rc == 0)
     rc = backends[i].attach(*out, &spec, &attached);

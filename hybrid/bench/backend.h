@@ -13,6 +13,7 @@
  * NAME[=DEVICE][@ADDRESS/PREFIX]: the device as the backend calls it, and the address that our stack has
  * there.
  *
+ *     dpdk=PORT@10.0.0.1/24           as DPDK names it: net_memif0,role=server,socket=/run/x
  *     packet=INTERFACE@10.0.0.9/24    a station of its own on the interface's wire
  *     tap=INTERFACE@10.0.0.2/24       at the other end of this TAP interface
  *     uring, uring=sqpoll             the kernel's sockets

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from typing import Any
 
 from hybrid.bench.stack import PROGRAMS
 from hybrid.bench.turns import Program
-from hybrid.devices import frames, uring
+from hybrid.devices import dpdk, frames, uring
 from hybrid.devices.ethtool import set_offloads
 from hybrid.devices.frames import Way
 from hybrid.devices.uring import Uring
@@ -38,12 +39,14 @@ __all__ = [
     "Service",
     "asked",
     "available",
+    "memif_socket",
     "two_cores",
 ]
 
 _CLIENT_PORTS = "40000-49999"
 SPIN_US = 20_000  # longer than any gap within a round; then a server sleeps until its next turn
 # What a lab switches off for AF_XDP and a kernel peer is better with.
+_MEMIF_SERVER, _MEMIF_CLIENT = IPv4Interface("10.79.0.1/24"), IPv4Interface("10.79.0.2/24")
 _SENDS_MERGED = ("tx-checksum-ip-generic", "tx-generic-segmentation", "tx-tcp-segmentation")
 _OFFLOADS = ("rx-checksum", *_SENDS_MERGED)
 _TAP, _TAP_KERNELS, _TAP_OURS = "hytap0", IPv4Interface("10.78.0.1/24"), IPv4Interface("10.78.0.2/24")
@@ -236,6 +239,63 @@ def _tap(place: Place, service: Service) -> Server:
     return Server(started.pid, str(_TAP_OURS.ip), "a TAP device in place of the veth pair")
 
 
+def _beside_connect(spec: Callable[[Place, Side], str]) -> Connect:
+    """Our client by itself on the other side."""
+
+    def connect(place: Place, program: Path, server: Server) -> Program:
+        client = place.lab.client
+        command = [program, "--backend", spec(place, client), "--core", place.client_core]
+        return place.start(client, [*command, f"{server.address}:{Service.ECHO.port}"])
+
+    return connect
+
+
+def _af_xdp_port(place: Place, side: Side) -> str:
+    """DPDK's own AF_XDP port has the interface to itself, with its own program."""
+    return f"dpdk=net_af_xdp0,iface={side.interface}@{_beside(side)}"
+
+
+def _dpdk_af_xdp(place: Place, service: Service) -> Server:
+    side = place.lab.server
+    started = place.serve(side, service, _af_xdp_port(place, side))
+    return Server(started.pid, str(_beside(side).ip), "DPDK's net_af_xdp port")
+
+
+def _memif_port(place: Place, side: Side) -> str:
+    role = "server" if side is place.lab.server else "client"
+    port = f"net_memif0,role={role},socket={memif_socket(place)},socket-abstract=no"
+    return f"dpdk={port}@{_MEMIF_SERVER if role == 'server' else _MEMIF_CLIENT}"
+
+
+def _dpdk_memif(place: Place, service: Service) -> Server:
+    side = place.lab.server
+    started = place.serve(side, service, _memif_port(place, side))
+    return Server(started.pid, str(_MEMIF_SERVER.ip), "DPDK's net_memif port, two processes")
+
+
+def memif_socket(place: Place) -> Path:
+    """Where the two ends of this place's memif meet. Its folder goes with the stack."""
+    folder = Path(tempfile.gettempdir()) / f"hybrid-{place.lab.name}"
+    if not folder.exists():
+        folder.mkdir(mode=0o700)
+        place.stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder / "memif"
+
+
+def _needs_dpdk() -> None:
+    found = dpdk.look()
+    if found.abi is None:
+        raise UnsupportedError("DPDK is not installed", "apt-get install -y libdpdk-dev, and tools/setup")
+    if found.plugin is None:
+        raise UnsupportedError(
+            "hybrid was built without DPDK", "apt-get install -y libdpdk-dev, and tools/setup"
+        )
+    if found.plugin.problem:
+        raise UnsupportedError(
+            f"the DPDK plugin does not load: {found.plugin.problem}", "hybrid devices says more"
+        )
+
+
 def _needs(*ways: Callable[[], Uring | Way]) -> Callable[[], None]:
     """What this host must have, asked of what `hybrid devices` asks."""
 
@@ -254,15 +314,18 @@ _CALLED: dict[Callable[[], Uring | Way], str] = {
     frames.tap: "a TAP device",
     frames.packet_socket: "a packet socket",
 }
+_POLLERS = ("kernel-epoll", "kernel-io_uring")
 _SLEEPERS = ("kernel-epoll-sleep", "kernel-io_uring-sleep")
 BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("afxdp", _afxdp, _afxdp_connect),
         Backend("uring", _uring(0), check=_needs(uring.look), beside=_SLEEPERS),
-        Backend("uring-spin", _uring(SPIN_US), check=_needs(uring.look), beside=("kernel-io_uring",)),
+        Backend("uring-spin", _uring(SPIN_US), check=_needs(uring.look), beside=_POLLERS),
         Backend("uring-packet", _packet, check=_needs(uring.look, frames.packet_socket)),
         Backend("uring-tap", _tap, check=_needs(uring.look, frames.tap)),
+        Backend("dpdk-af_xdp", _dpdk_af_xdp, _beside_connect(_af_xdp_port), check=_needs_dpdk),
+        Backend("dpdk-memif", _dpdk_memif, _beside_connect(_memif_port), for_kernel=False, check=_needs_dpdk),
     )
 }
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from hybrid.bench.backends import BACKENDS, Backend, Connect, Place, Service, asked
+from hybrid.bench.backends import BACKENDS, PEERS, Backend, Connect, Place, Service, asked, memif_socket
 from hybrid.bench.machine import machine
 from hybrid.bench.result import Aim, Result, Samples
 from hybrid.bench.stack import PROGRAMS
@@ -28,12 +28,19 @@ from hybrid.errors import UsageError
 from hybrid.lab import Lab
 
 KERNEL, RAW_AFXDP = PROGRAMS / "hybrid-bench-rtt-kernel", PROGRAMS / "hybrid-bench-rawxdp"
+RAW_MEMIF = PROGRAMS / "hybrid-bench-rawmemif"
 PAYLOAD = 64
 # On the wire: Ethernet, IPv4, TCP with timestamps, payload. A raw frame is as long.
 FRAME = 14 + 20 + 32 + PAYLOAD
 AIMS = [
     Aim("kernel-client", "hybrid", "kernel", 0.70),
     Aim("bypass-both-ends", "hybrid", "raw-afxdp", 1.15),
+    Aim("bypass-both-ends", "dpdk-memif", "raw-memif", 1.15),
+    Aim("bypass-both-ends", "dpdk-memif", "hybrid", 0.50),
+    *(Aim(case, "hybrid", "dpdk-af_xdp", 1.00) for case in ("kernel-client", "bypass-both-ends")),
+    Aim("kernel-client", "uring-spin", "kernel", 1.00),
+    Aim("kernel-client", "uring-spin", "kernel-epoll", 1.00),
+    Aim("kernel-client", "uring", "kernel-epoll-sleep", 1.00),
 ]
 NOTES = (
     "us per round trip of 64 B; both ends spin on a core of their own; one connection a round",
@@ -107,6 +114,13 @@ def _raw_afxdp(place: Place, options: Options) -> RttSubject:
     return RttSubject("raw-afxdp", started, options, f"XDP {place.mode} mode")
 
 
+def _raw_memif(place: Place, options: Options) -> RttSubject:
+    both = [RAW_MEMIF, "--socket", memif_socket(place), "--size", FRAME]
+    place.start(place.lab.server, [*both, "--echo", "--core", place.server_core])
+    started = place.start(place.lab.client, [*both, "--ping", "--core", place.client_core])
+    return RttSubject("raw-memif", started, options, "DPDK's net_memif port, two processes")
+
+
 def _from_kernel(name: str, backend: Backend) -> Setup:
     """hybrid-echo on a backend, its client the kernel's."""
 
@@ -136,6 +150,11 @@ def cases_of(backends: Sequence[Backend]) -> dict[str, list[Setup]]:
     for name, backend in measured.items():
         if backend.for_kernel:
             kernel.append(_from_kernel(name, backend))
+        for peer in backend.beside:
+            if peer not in measured:
+                kernel.append(_from_kernel(peer, PEERS[peer]))
+        if name == "dpdk-memif":
+            bypass.append(_raw_memif)
         if backend.connect is not None:
             bypass.append(_both_ends(name, backend.connect, backend))
     return {"kernel-client": kernel, "bypass-both-ends": bypass}

@@ -117,7 +117,9 @@ def aims_of(case: Case, connections: int, backends: Sequence[Backend]) -> list[A
         for b in backends
     ]
     aims += [Aim(name, peer, "kernel-epoll") for peer in PEERS if peer != "kernel-epoll"]
-    aims += [Aim(name, b.name, peer) for b in backends for peer in b.beside]
+    aims += [Aim(name, b.name, peer) for b in backends for peer in b.beside if peer != "kernel-epoll"]
+    if {"afxdp", "dpdk-af_xdp"} <= {b.name for b in backends}:
+        aims.append(Aim(name, "afxdp", "dpdk-af_xdp", at_least=1.0))
     return aims
 
 
