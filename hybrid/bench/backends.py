@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.bench.stack import PROGRAMS
-from hybrid.bench.turns import Program
+from hybrid.bench.turns import Program, Rests
 from hybrid.devices import dpdk, frames, uring
 from hybrid.devices.ethtool import set_offloads
 from hybrid.devices.frames import Way
@@ -73,11 +73,20 @@ class Service(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that listens: its process, where it is reached, and what it obtained."""
+    """A server that listens: its process, where it is reached, and what it obtained.
+
+    ``restless``: it polls for ever and must be stopped between its turns.
+    """
 
     pid: int
     address: str
     obtained: str = ""
+    restless: bool = False
+
+    @property
+    def rests(self) -> Rests:
+        """How it is kept quiet while others have their turns."""
+        return Rests(self.pid if self.restless else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +267,7 @@ def _af_xdp_port(place: Place, side: Side) -> str:
 def _dpdk_af_xdp(place: Place, service: Service) -> Server:
     side = place.lab.server
     started = place.serve(side, service, _af_xdp_port(place, side))
-    return Server(started.pid, str(_beside(side).ip), "DPDK's net_af_xdp port")
+    return Server(started.pid, str(_beside(side).ip), "DPDK's net_af_xdp port", restless=True)
 
 
 def _memif_port(place: Place, side: Side) -> str:
@@ -270,7 +279,7 @@ def _memif_port(place: Place, side: Side) -> str:
 def _dpdk_memif(place: Place, service: Service) -> Server:
     side = place.lab.server
     started = place.serve(side, service, _memif_port(place, side))
-    return Server(started.pid, str(_MEMIF_SERVER.ip), "DPDK's net_memif port, two processes")
+    return Server(started.pid, str(_MEMIF_SERVER.ip), "DPDK's net_memif port, two processes", restless=True)
 
 
 def memif_socket(place: Place) -> Path:
@@ -282,18 +291,18 @@ def memif_socket(place: Place) -> Path:
     return folder / "memif"
 
 
+_WITH_DPDK = "apt-get install -y libdpdk-dev, and tools/setup"
+
+
 def _needs_dpdk() -> None:
     found = dpdk.look()
     if found.abi is None:
-        raise UnsupportedError("DPDK is not installed", "apt-get install -y libdpdk-dev, and tools/setup")
+        raise UnsupportedError("DPDK is not installed", _WITH_DPDK)
     if found.plugin is None:
-        raise UnsupportedError(
-            "hybrid was built without DPDK", "apt-get install -y libdpdk-dev, and tools/setup"
-        )
+        raise UnsupportedError("hybrid was built without DPDK", _WITH_DPDK)
     if found.plugin.problem:
-        raise UnsupportedError(
-            f"the DPDK plugin does not load: {found.plugin.problem}", "hybrid devices says more"
-        )
+        why = found.plugin.problem
+        raise UnsupportedError(f"the DPDK plugin does not load: {why}", "hybrid devices says more")
 
 
 def _needs(*ways: Callable[[], Uring | Way]) -> Callable[[], None]:

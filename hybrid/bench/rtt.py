@@ -23,7 +23,7 @@ from hybrid.bench.backends import BACKENDS, PEERS, Backend, Connect, Place, Serv
 from hybrid.bench.machine import machine
 from hybrid.bench.result import Aim, Result, Samples
 from hybrid.bench.stack import PROGRAMS
-from hybrid.bench.turns import Program, take_turns
+from hybrid.bench.turns import Program, Rests, take_turns
 from hybrid.errors import UsageError
 from hybrid.lab import Lab
 
@@ -54,12 +54,13 @@ NOTES = (
 class Options:
     """``count`` round trips a round, after ``warmup`` that are thrown away.
 
-    ``mode`` is how XDP programs attach. On veth the generic mode is the faster one for single frames.
+    So many, because a ring's memory is touched for the first time in its first pass. ``mode`` is how XDP
+    programs attach. On veth the generic mode is the faster one for single frames.
     """
 
     rounds: int = 25
     count: int = 2000
-    warmup: int = 200
+    warmup: int = 2000
     lab: str = "bench"
     mode: str = "generic"
     busy_poll: bool = False
@@ -71,10 +72,14 @@ class Options:
 class RttSubject:
     """One way for 64 bytes to go there and back. Its samples are us per round trip."""
 
-    def __init__(self, name: str, client: Program, options: Options, obtained: str = "") -> None:
+    def __init__(
+        self, name: str, client: Program, options: Options, obtained: str = "", rests: Rests | None = None
+    ) -> None:
         self._name = name
         self._client = client
         self._options = options
+        self._rests = rests or Rests()
+        self._rests.stop()
         self.obtained = obtained
 
     @property
@@ -84,7 +89,8 @@ class RttSubject:
 
     def round(self) -> list[float]:
         """One turn."""
-        answer = self._client.round(self._options.count, self._options.warmup)
+        with self._rests:
+            answer = self._client.round(self._options.count, self._options.warmup)
         return [ns / 1000 for ns in answer["ns"]]
 
 
@@ -126,7 +132,8 @@ def _from_kernel(name: str, backend: Backend) -> Setup:
 
     def setup(place: Place, options: Options) -> RttSubject:
         server = backend.serve(place, Service.ECHO)
-        return RttSubject(name, _kernel_client(place, server.address), options, server.obtained)
+        client = _kernel_client(place, server.address)
+        return RttSubject(name, client, options, server.obtained, server.rests)
 
     return setup
 
@@ -137,7 +144,7 @@ def _both_ends(name: str, connect: Connect, backend: Backend) -> Setup:
     def setup(place: Place, options: Options) -> RttSubject:
         server = backend.serve(place, Service.ECHO)
         client = connect(place, PROGRAMS / "hybrid-bench-rtt-client", server)
-        return RttSubject(name, client, options, server.obtained)
+        return RttSubject(name, client, options, server.obtained, server.rests)
 
     return setup
 

@@ -20,7 +20,7 @@ from hybrid.bench.backends import PEERS, Backend, Place, Server, Service, asked,
 from hybrid.bench.machine import machine
 from hybrid.bench.result import Aim, Result, Samples
 from hybrid.bench.stack import PROGRAMS
-from hybrid.bench.turns import Program, take_turns
+from hybrid.bench.turns import Program, Rests, take_turns
 from hybrid.errors import UsageError
 from hybrid.lab import Lab
 
@@ -82,8 +82,10 @@ class Options:
 class ThroughputSubject:
     """A server and its client in one case. Its samples by unit, in :attr:`samples`."""
 
-    def __init__(self, name: str, client: Program, options: Options) -> None:
+    def __init__(self, name: str, client: Program, options: Options, rests: Rests) -> None:
         self._name = name
+        self._rests = rests
+        self._rests.stop()
         self._client = client
         self._options = options
         self.samples: dict[str, list[float]] = {PER_SECOND: [], PER_CPU: [], PER_CORE: []}
@@ -95,7 +97,8 @@ class ThroughputSubject:
 
     def round(self) -> list[float]:
         """One turn."""
-        answer = self._client.round(self._options.window_ms, self._options.warmup_ms)
+        with self._rests:
+            answer = self._client.round(self._options.window_ms, self._options.warmup_ms)
         requests = answer["requests"]
         self.samples[PER_SECOND] += rates(requests, answer["ns"])
         self.samples[PER_CPU] += rates(requests, answer["cpu_ns"])
@@ -172,7 +175,10 @@ class _Run:
         with ExitStack() as stack:
             subjects = [
                 ThroughputSubject(
-                    name, stack.enter_context(_client(case, connections, place, server)), self.options
+                    name,
+                    stack.enter_context(_client(case, connections, place, server)),
+                    self.options,
+                    server.rests,
                 )
                 for name, place, server in served
             ]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,33 @@ def take_turns(subjects: Sequence[Subject], rounds: int) -> dict[str, list[float
         for subject in subjects if number % 2 == 0 else reversed(subjects):
             samples[subject.name].extend(subject.round())
     return samples
+
+
+class Rests:
+    """Stops a process that polls for ever, but for its turns: it would take its core in those of others.
+
+    A context manager for a turn. None: a process that sleeps by itself.
+    """
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._pid = pid
+
+    def __enter__(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Until its first turn."""
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):  # its client says that it has ended
+                os.kill(self._pid, number)
 
 
 class Program:
@@ -102,6 +130,7 @@ class Program:
             return
         self._process = None
         process.terminate()
+        process.send_signal(signal.SIGCONT)  # it may have been stopped between its turns
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from hybrid.bench import backends
 from hybrid.cli import app
 from hybrid.cli.session import Session
-from hybrid.errors import UnsupportedError
+from hybrid.errors import HybridError, UnsupportedError
 from hybrid.lab import Lab, Phase
 
 # -P: what is installed is tested, not the source tree that the tests may be started in.
@@ -38,7 +38,7 @@ def prefix() -> Iterator[str]:
 
 def left_of(prefix: str) -> list[str]:
     """The labs of these names that there are."""
-    return [lab for lab in (f"{prefix}-{n}" for n in range(8)) if Lab(lab).status().phase is not Phase.DOWN]
+    return [lab for lab in (f"{prefix}-{n}" for n in range(16)) if Lab(lab).status().phase is not Phase.DOWN]
 
 
 def test_stdout_is_one_json_object_with_both_cases_and_their_peers(prefix: str, tmp_path: Path) -> None:
@@ -65,6 +65,52 @@ def test_stdout_is_one_json_object_with_both_cases_and_their_peers(prefix: str, 
         ("bypass-both-ends", "hybrid", "raw-afxdp"),
     }
     assert picture.read_text().startswith("<?xml")
+    assert left_of(prefix) == []
+
+
+def test_backends_are_measured_beside_and_bring_their_peers(prefix: str) -> None:
+    options = ["--rounds", "1", "--count", "20", "--lab", prefix]
+    wanted = []
+    for name in ("uring", "uring-tap", "uring-packet"):
+        try:
+            backends.BACKENDS[name].check()
+        except HybridError as error:
+            pytest.skip(f"{name}: {error.message}")
+        wanted += ["--backend", name]
+    done = subprocess.run(
+        [*HYBRID, "bench", "rtt", *options, *wanted, "--output", "json"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = json.loads(done.stdout)
+    assert [row["subject"] for row in made["rows"] if row["case"] == "kernel-client"] == [
+        "kernel",
+        "hybrid",
+        "uring",
+        "kernel-epoll-sleep",
+        "kernel-io_uring-sleep",
+        "uring-tap",
+        "uring-packet",
+    ]
+    assert ("uring", "kernel-epoll-sleep") in {(r["subject"], r["versus"]) for r in made["ratios"]}
+    assert left_of(prefix) == []
+
+
+def test_two_processes_over_memif_are_measured_beside_frames_with_no_stack(prefix: str) -> None:
+    try:
+        backends.BACKENDS["dpdk-memif"].check()
+    except HybridError as error:
+        pytest.skip(error.message)
+    options = ["--rounds", "1", "--count", "20", "--lab", prefix, "--backend", "dpdk-memif"]
+    done = subprocess.run(
+        [*HYBRID, "bench", "rtt", *options, "--output", "json"], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = json.loads(done.stdout)
+    ratios = {(r["subject"], r["versus"]) for r in made["ratios"] if r["case"] == "bypass-both-ends"}
+    assert ratios == {("hybrid", "raw-afxdp"), ("dpdk-memif", "raw-memif"), ("dpdk-memif", "hybrid")}
     assert left_of(prefix) == []
 
 

@@ -139,6 +139,36 @@ def test_a_backend_that_this_host_cannot_have_is_exit_code_4_and_names_the_remed
     assert missing == ["afxdp was left out: DPDK is not installed (apt-get install dpdk)"]
 
 
+@needs_two_cores
+def test_what_joins_two_programs_of_ours_cannot_be_asked_by_a_client_of_the_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memif = backends.BACKENDS["dpdk-memif"]
+    monkeypatch.setitem(backends.BACKENDS, "dpdk-memif", Backend("dpdk-memif", memif.serve, for_kernel=False))
+    done = invoke("--backend", "dpdk-memif")
+    assert done.exit_code == 2
+    assert "hybrid bench rtt --backend dpdk-memif" in done.output
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("pigeon", "--backend takes NAME[=DEVICE][@ADDRESS/PREFIX]"),
+        ("tap=t0@10.0.0.1", "--backend takes NAME[=DEVICE][@ADDRESS/PREFIX]"),
+        ("tap=t0@10.0.0.1/33", "--backend takes NAME[=DEVICE][@ADDRESS/PREFIX]"),
+    ],
+    ids=["unknown", "no-prefix-length", "prefix-too-long"],
+)
+@pytest.mark.parametrize("program", ["hybrid-echo", "hybrid-kv"])
+def test_a_backend_on_a_command_line_that_makes_no_sense_is_one_sentence(
+    program: str, spec: str, told: str
+) -> None:
+    done = subprocess.run([PROGRAMS / program, "--backend", spec], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_rates_are_per_second_and_a_slice_without_time_says_nothing() -> None:
     assert throughput.rates([10, 20, 5], [1_000_000, 10_000_000, 0]) == [10_000.0, 2_000.0]
 
