@@ -425,8 +425,11 @@ HY_API int hy_memory_attach(hy_shard *a, uint32_t ifindex_a, hy_shard *b, uint32
  */
 enum hy_xdp_mode { HY_XDP_AUTO = 0, HY_XDP_NATIVE = 1, HY_XDP_GENERIC = 2 };
 enum hy_xdp_copy { HY_XDP_COPY_AUTO = 0, HY_XDP_ZEROCOPY = 1, HY_XDP_COPY = 2 };
-/* For what costs nothing to ask for: taken where it can be had, not asked for, or -EOPNOTSUPP without it. */
-enum hy_xdp_want { HY_XDP_TRY = 0, HY_XDP_WITHOUT = 1, HY_XDP_MUST = 2 };
+/*
+ * For what one may have or do without. TRY: taken where nothing speaks against it. WITHOUT: not asked for.
+ * MUST: -EOPNOTSUPP where it can't be had. ASK: taken wherever it can be had.
+ */
+enum hy_xdp_want { HY_XDP_TRY = 0, HY_XDP_WITHOUT = 1, HY_XDP_MUST = 2, HY_XDP_ASK = 3 };
 typedef struct hy_afxdp_config {
   uint32_t struct_size;
   uint32_t ifindex;
@@ -441,8 +444,9 @@ typedef struct hy_afxdp_config {
   uint8_t shared_umem;  /* enum hy_xdp_want: one registration of the arena for all queues of the shard */
   /*
    * enum hy_xdp_want: transport checksums are completed on the way out (Linux 6.8). TRY: where the device
-   * does it, in zero-copy mode. MUST: in copy mode too, where the kernel sees to it as for packets of its own:
-   * right for all but a veth peer that reads frames before they are complete (ethtool -K DEV tx off).
+   * does it, in zero-copy mode. MUST, ASK: in copy mode too, where the kernel sees to it as for packets of
+   * its own: right for all but a veth peer that reads frames before they are complete (ethtool -K DEV tx
+   * off).
    */
   uint8_t tx_checksum;
   uint8_t reserved[2];
@@ -659,7 +663,8 @@ typedef struct hy_dpdk_config {
    * port that there is. "ring:NAME" (twice) joins two shards of this process by a pair of rings.
    */
   const char *port;
-  const char *const *eal; /* arguments of EAL; NULL: no hugepages, no files, and no PCI unless port names one */
+  const char *const
+      *eal; /* arguments of EAL; NULL: no hugepages, no files, and no PCI unless port names one */
   uint32_t neal;
   uint16_t queue;
   uint16_t queues;  /* of the port; 0: 1 */
@@ -671,7 +676,8 @@ typedef struct hy_dpdk_config {
   uint8_t flow;       /* 1: the rules below are put into the NIC (rte_flow): only what they name arrives */
   uint8_t strict;     /* 1: what was requested must be obtained, or -EOPNOTSUPP */
   uint8_t reserved[2];
-  /* The port has the NIC to itself: what no rule names goes to the kernel through this net_tap port. NULL: no. */
+  /* The port has the NIC to itself: what no rule names goes to the kernel through this net_tap port. NULL:
+   * no. */
   const char *exception;
   const struct hy_steer_rule *rules; /* of the port; highest priority first is not assumed */
   uint32_t nrules;
@@ -682,8 +688,8 @@ typedef struct hy_dpdk_obtained {
   char driver[HY_DPDK_NAME_BYTES]; /* "net_memif" */
   char version[HY_DPDK_NAME_BYTES];
   uint8_t mac[6];
-  uint8_t answers_arp; /* 1: no kernel behind the port: its row of the host table should say so */
-  uint8_t running;     /* 1: all queues are attached */
+  uint8_t answers_arp;     /* 1: no kernel behind the port: its row of the host table should say so */
+  uint8_t running;         /* 1: all queues are attached */
   uint32_t kernel_ifindex; /* of the netdev behind the port, or of the exception path; 0: none */
   uint16_t mtu_bytes;
   uint16_t queues;

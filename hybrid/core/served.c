@@ -218,6 +218,7 @@ static int afxdp_attach(hy_shard *shard, const hy_handover_device *d, int fd, hy
       .copy = d->copy,
       .busy_poll = d->busy_poll,
       .strict = d->strict,
+      .tx_checksum = d->tx_checksum ? d->strict ? HY_XDP_MUST : HY_XDP_ASK : HY_XDP_TRY,
   };
   return hy_afxdp_attach(shard, &config, &out->afxdp);
 }
