@@ -115,19 +115,20 @@ static int take_out(const char *name, const struct rte_intr_handle *handle, rte_
   return removed;
 }
 
-__attribute__((visibility("default"))) int rte_intr_callback_unregister(const struct rte_intr_handle *handle,
-                                                                        rte_intr_callback_fn call, void *arg) {
+__attribute__((visibility("default"))) int
+rte_intr_callback_unregister(const struct rte_intr_handle *handle, rte_intr_callback_fn call, void *arg) {
   return take_out(__func__, handle, call, arg);
 }
 
 __attribute__((visibility("default"))) int
-rte_intr_callback_unregister_sync(const struct rte_intr_handle *handle, rte_intr_callback_fn call, void *arg) {
+rte_intr_callback_unregister_sync(const struct rte_intr_handle *handle, rte_intr_callback_fn call,
+                                  void *arg) {
   return take_out(__func__, handle, call, arg);
 }
 
 __attribute__((visibility("default"))) int
-rte_intr_callback_unregister_pending(const struct rte_intr_handle *handle, rte_intr_callback_fn call, void *arg,
-                                     rte_intr_unregister_callback_fn gone) {
+rte_intr_callback_unregister_pending(const struct rte_intr_handle *handle, rte_intr_callback_fn call,
+                                     void *arg, rte_intr_unregister_callback_fn gone) {
   int (*next)(const struct rte_intr_handle *, rte_intr_callback_fn, void *, rte_intr_unregister_callback_fn) =
       real(__func__);
   pthread_mutex_lock(&lock);

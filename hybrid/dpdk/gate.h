@@ -2,15 +2,16 @@
 /*
  * Keeps bursts and DPDK's interrupt callbacks apart.
  *
- * net_memif unmaps the memory that it shares with its peer in an interrupt callback, on EAL's own thread, when the
- * peer goes away; a shard that is in the middle of a burst then reads what is no longer there. So the plugin
- * stands in front of rte_intr_callback_register() (as of rte_panic: load.c), and a callback runs only while no
- * gated burst does:
+ * net_memif unmaps the memory that it shares with its peer in an interrupt callback, on EAL's own thread,
+ * when the peer goes away; a shard that is in the middle of a burst then reads what is no longer there. So
+ * the plugin stands in front of rte_intr_callback_register() (as of rte_panic: load.c), and a callback runs
+ * only while no gated burst does:
  *
- *     shard: gate taken; closed? then leave      EAL: closed = 1; wait until every gate is free; callback; closed = 0
+ *     shard: gate taken; closed? then leave      EAL: closed = 1; wait until every gate is free; callback;
+ * closed = 0
  *
- * Each side writes its own word before it reads the other's, so at least one sees the other. Gates are for good,
- * so that EAL's thread may look at them while devices come and go.
+ * Each side writes its own word before it reads the other's, so at least one sees the other. Gates are for
+ * good, so that EAL's thread may look at them while devices come and go.
  */
 #ifndef HYBRID_DPDK_GATE_H
 #define HYBRID_DPDK_GATE_H

@@ -33,7 +33,7 @@ struct driver {
   uint16_t desc;     /* descriptors to ask for; 0: PORT_DESC */
   uint16_t keeps;    /* frames that a receive queue takes whatever it is asked for */
   uint16_t headroom; /* in front of a received frame, beside that of the mbuf */
-  bool gated; /* its interrupt callbacks take away what bursts work on (gate.h) */
+  bool gated;        /* its interrupt callbacks take away what bursts work on (gate.h) */
   bool forgets;      /* frames it still has when it is closed are not given back */
 };
 
@@ -99,6 +99,8 @@ int flows_isolate(struct port *port, char *detail);
 int flows_install(struct port *port, char *detail);
 int tap_open(struct port *port, const char *devargs, char *detail);
 void tap_quieten(void);
+void umems_of(const struct port *port); /* those made from now on */
+void umems_delete(const struct port *port);
 int probe(const char *devargs, uint16_t *id);
 void unprobe(uint16_t id);
 
