@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from hybrid.agent import ports
+from hybrid.agent import ports, veth
 from hybrid.agent.changes import Change, Journal, Undone
 from hybrid.agent.state import LOCK, RUN, Namespace, Stored, locked, stored_files
 from hybrid.bpf import PinState, attached
@@ -42,6 +42,8 @@ def clean(*, everything: bool = False, force: bool = False) -> Cleaned:
         if not force:
             _check_idle(here, everything)
         _pins(here, everything, done)
+        for name, _near in veth.all_of_them():
+            _try(done, f"the veth of the DPDK port of {name}", partial(veth.remove, name))
         _files(here, everything, done)
         _changes(here, everything, done)
         _records(done)
@@ -144,10 +146,10 @@ def _undo(done: Cleaned, change: Change, undo: Callable[[], Undone]) -> None:
 
 
 def _is_alive(namespace: Namespace) -> bool:
-    """Whether a process is in it, or a name keeps it."""
+    """Whether a process is in it, or a name keeps it; another may have got its number since."""
     for path in (*_NAMES.glob("*"), *Path("/proc").glob("[0-9]*/ns/net")):
         with contextlib.suppress(OSError):
-            if path.stat().st_ino == namespace.inode:
+            if path.stat().st_ino == namespace.inode and netns.is_at(path, namespace.cookie):
                 return True
     return False
 

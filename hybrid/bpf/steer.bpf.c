@@ -72,6 +72,9 @@ struct {
   __type(value, struct steer_state);
 } state SEC(".maps");
 
+/* 1: loaded with BPF_F_XDP_HAS_FRAGS. Before the load it is decided; the verifier removes what is not so. */
+const volatile __u32 has_fragments = 1;
+
 /*
  * Whether the kernel has this connection. Only asked where it may: the look-up costs several times what
  * the rest of the program does.
@@ -113,7 +116,7 @@ SEC("xdp")
 int hybrid_steer(struct xdp_md *ctx) {
   void *data = (void *)(long)ctx->data;
   void *end = (void *)(long)ctx->data_end;
-  __u64 bytes = (__u64)(end - data);
+  __u64 bytes = has_fragments ? bpf_xdp_get_buff_len(ctx) : (__u64)(end - data);
   __u32 zero = 0;
   struct key key;
 
@@ -121,7 +124,7 @@ int hybrid_steer(struct xdp_md *ctx) {
   if (!counted)
     return XDP_PASS;
 
-  int reason = parse_frame(data, end, &key);
+  int reason = parse_frame(data, end, bytes, &key);
   if (reason != PARSED) {
     count(&counted->reasons[reason & (STEER_REASONS_MAX - 1)], bytes);
     return XDP_PASS;

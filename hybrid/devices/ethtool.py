@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,17 @@ from pyroute2.ethtool.ioctl import IoctlEthtool, NoSuchDevice, NotSupportedError
 
 from hybrid.errors import HybridError, from_errno
 
-__all__ = ["AFXDP_PEER_OFF", "Channels", "channels", "offloads_on", "set_channels", "set_offloads"]
+__all__ = [
+    "AFXDP_PEER_OFF",
+    "Channels",
+    "channels",
+    "interface_number",
+    "offloads_on",
+    "receive_queues",
+    "rss_queues",
+    "set_channels",
+    "set_offloads",
+]
 
 
 # Off on both ends of a veth pair, as an AF_XDP reader needs. A frame over veth otherwise carries a partial
@@ -37,6 +49,15 @@ AFXDP_PEER_OFF = (
     "rx-vlan-stag-hw-parse",
     "rx-checksum",
 )
+
+
+_GRXFHINDIR = 0x38  # include/uapi/linux/ethtool.h
+_NONE: Mapping[int, str] = {}
+_REMEDIES_QUEUES = {
+    # XDP on a veth wants a receive queue for each transmit queue of the far end.
+    errno.EINVAL: "on a veth pair with XDP give its far end that many first; a card may want a power of two",
+    errno.EBUSY: "AF_XDP sockets are on queues that would go: end their program (hybrid status)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +97,48 @@ def channels(name: str) -> Channels | None:
         raise
 
 
+def interface_number(name: str) -> int:
+    """0: there is none of that name (now)."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def receive_queues(name: str) -> int:
+    """Those in use; 1 where the driver doesn't say, 0 where there is no such interface."""
+    if not interface_number(name):
+        return 0
+    found = channels(name)
+    return max(1, found.receiving) if found is not None else 1
+
+
 def set_channels(name: str, combined: int, rx: int, tx: int) -> None:
     """Others (an interrupt of its own for link changes, say) stay as they are."""
-    with _device(name, f"give {name} {combined + rx} receive queues") as device:
+    with _device(name, f"give {name} {combined + rx} receive queues", _REMEDIES_QUEUES) as device:
         wanted = device.get_channels()
         wanted["combined_count"], wanted["rx_count"], wanted["tx_count"] = combined, rx, tx
         device.set_channels(wanted)
+
+
+def rss_queues(name: str) -> tuple[int, ...] | None:
+    """The queues over which the card spreads flows (its indirection table); None: it does not say."""
+    try:
+        with _device(name, f"look at how {name} spreads flows") as device:
+            # struct ethtool_rxfh_indir: command, size, one queue for each slot. Asked first for its size.
+            (size,) = _indirection(device, 0)[1:2]
+            return tuple(sorted(set(_indirection(device, size)[2:])))
+    except HybridError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENODEV, errno.EINVAL):
+            return None
+        raise
+
+
+def _indirection(device: Any, slots: int) -> list[int]:
+    table = (ctypes.c_uint32 * (2 + slots))(_GRXFHINDIR, slots)
+    device.ifreq.gstrings = ctypes.cast(ctypes.byref(table), ctypes.c_void_p)
+    device.ioctl()
+    return list(table)
 
 
 def offloads_on(name: str, of: Iterable[str]) -> tuple[str, ...]:
@@ -102,11 +159,11 @@ def set_offloads(name: str, features: Iterable[str], on: bool) -> None:
 
 
 @contextlib.contextmanager
-def _device(name: str, what: str) -> Iterator[Any]:
-    """Whatever goes wrong with it inside is an error that names the interface."""
+def _device(name: str, what: str, remedies: Mapping[int, str] = _NONE) -> Iterator[Any]:
+    """Whatever goes wrong with it inside is an error that says what was being done, and what helps."""
     try:
         with contextlib.closing(IoctlEthtool(name)) as device:
             yield device
     except (OSError, NotSupportedError, NoSuchDevice) as error:
         number = errno.ENODEV if isinstance(error, NoSuchDevice) else getattr(error, "errno", None)
-        raise from_errno(number or errno.EOPNOTSUPP, what) from None
+        raise from_errno(number or errno.EOPNOTSUPP, what, remedies.get(number or 0)) from None

@@ -29,7 +29,7 @@ static bool matches(const hy_steer_rule *rule, const struct key *key) {
 
 uint8_t match_frame(const hy_steer_rule *rules, uint32_t count, uint8_t *frame, uint32_t len_bytes) {
   struct key key;
-  if (parse_frame(frame, frame + len_bytes, &key) != PARSED)
+  if (parse_frame(frame, frame + len_bytes, len_bytes, &key) != PARSED)
     return HY_STEER_KERNEL;
   for (uint32_t i = 0; i < count; i++)
     if (matches(&rules[i], &key))

@@ -121,7 +121,7 @@ static void launch(struct launcher *l, uint32_t frames, int expected) {
       .ndevices = 1,
       .port_lo = 40000,
       .port_hi = 40999,
-      .devices[0] = {.ifindex = ends[1].ifindex, .ring_size = 256},
+      .devices[0] = {.ifindex = ends[1].ifindex, .ring_size = 256, .kind = HY_CONTROL_AFXDP},
   };
   int fds[3] = {hy_host_fd(l->host), stats, l->xsk_fd};
   union {
@@ -148,7 +148,7 @@ static void put_into_service(struct launcher *l) {
     if (n != sizeof ready)
       ready.magic = 0;
   }
-  CHECK(ready.ndevices == 1 && ready.obtained[0].ring_size == 256 && !ready.obtained[0].zerocopy);
+  CHECK(ready.ndevices == 1 && ready.devices[0].afxdp.ring_size == 256 && !ready.devices[0].afxdp.zerocopy);
   CHECK(redirect_enter(&ends[1].redirect, 0, l->xsk_fd) == 0);
   close(l->xsk_fd);
   hy_go go = {.magic = HY_CONTROL_MAGIC};
@@ -247,22 +247,11 @@ static void an_arena_that_may_not_be_locked_has_an_error_of_its_own(void) {
 
 #define SCENARIO(name)                                                                                       \
   { #name, name }
-static const struct {
-  const char *name;
-  void (*run)(void);
-} scenarios[] = {
+static const struct scenario scenarios[] = {
     SCENARIO(a_process_without_privileges_serves_by_what_it_was_handed),
     SCENARIO(an_arena_that_may_not_be_locked_has_an_error_of_its_own),
 };
 
 int main(int argc, char **argv) {
-  if (argc != 3)
-    return 2;
-  generic = strcmp(argv[2], "generic") == 0;
-  for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
-    if (strcmp(argv[1], scenarios[i].name) == 0) {
-      scenarios[i].run();
-      return 0;
-    }
-  return 2;
+  return scenario_main(argc, argv, scenarios, sizeof scenarios / sizeof *scenarios);
 }

@@ -1,4 +1,4 @@
-"""``hybrid serve kv|echo``: the programs that come with this package, on the steered interfaces."""
+"""``hybrid serve kv|echo|relay``: the programs that come with this package, on the steered interfaces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from pathlib import Path
 
 import typer
 
-from hybrid.cli.service import InterfaceOption, UserOption, run_program
+from hybrid.cli.service import (
+    Backend,
+    BackendOption,
+    InterfaceOption,
+    PolicyOption,
+    UserOption,
+    run_program,
+)
 from hybrid.cli.session import session
 from hybrid.errors import UnsupportedError
 
@@ -32,12 +39,34 @@ def program(name: str) -> str:
 
 
 @app.command(context_settings=_PASS_ON)
-def kv(ctx: typer.Context, interface: InterfaceOption = None, user: UserOption = None) -> None:
+def kv(
+    ctx: typer.Context,
+    interface: InterfaceOption = None,
+    user: UserOption = None,
+    backend: BackendOption = Backend.AUTO,
+    policy: PolicyOption = None,
+) -> None:
     """The key-value server for Redis clients. Its own options may follow (-- --help lists them)."""
-    raise typer.Exit(run_program(session(ctx), [program("hybrid-kv"), *ctx.args], interface, user))
+    raise typer.Exit(
+        run_program(session(ctx), [program("hybrid-kv"), *ctx.args], interface, user, backend, policy)
+    )
 
 
 @app.command(context_settings=_PASS_ON)
-def echo(ctx: typer.Context, interface: InterfaceOption = None, user: UserOption = None) -> None:
+def echo(
+    ctx: typer.Context,
+    interface: InterfaceOption = None,
+    user: UserOption = None,
+    backend: BackendOption = Backend.AUTO,
+    policy: PolicyOption = None,
+) -> None:
     """The echo server. Its own options may follow (-- --help lists them)."""
-    raise typer.Exit(run_program(session(ctx), [program("hybrid-echo"), *ctx.args], interface, user))
+    raise typer.Exit(
+        run_program(session(ctx), [program("hybrid-echo"), *ctx.args], interface, user, backend, policy)
+    )
+
+
+@app.command(context_settings=_PASS_ON)
+def relay(ctx: typer.Context, interface: InterfaceOption = None, user: UserOption = None) -> None:
+    """The relay: takes connections here and forwards them, as in -- --port 80 --to 10.0.0.9:8080."""
+    raise typer.Exit(run_program(session(ctx), [program("hybrid-relay"), *ctx.args], interface, user))
