@@ -28,7 +28,7 @@ from hybrid.errors import HybridError
 from hybrid.host.follower import Follower, publish_to
 from hybrid.host.notice import Notice, NoticeKind
 from hybrid.launch import child, control
-from hybrid.launch.control import Attached, Device, DeviceObtained, Handover, Ready
+from hybrid.launch.control import Attached, Device, DeviceObtained, Handover, Kind, Ready
 from hybrid.launch.devices import Descriptor
 from hybrid.launch.ports import BoundPort, Reservations
 from hybrid.launch.record import Record
@@ -133,13 +133,18 @@ class _Run:
         stack.callback(self.reservations.close)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control = stack.enter_context(ours)
+        self.handover = launch.path.handover
+        dpdk = any(device.kind is Kind.DPDK for device in self.handover.devices)
         with theirs:
             environ = {**launch.environ, control.ENVIRONMENT: str(theirs.fileno())}
             self.process = child.start(
-                launch.command, environ=environ, fds=[theirs.fileno()], user=launch.user
+                launch.command,
+                environ=environ,
+                fds=[theirs.fileno()],
+                user=launch.user,
+                capabilities=child.DPDK if dpdk else child.MEMORY,
             )
         stack.callback(self._end)
-        self.handover = launch.path.handover
         fds = [self.host.fd, self.record.fd, *(s.fileno() for s in launch.path.sockets)]
         control.send_handover(ours, self.handover, fds)
         self.control.setblocking(False)

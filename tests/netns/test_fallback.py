@@ -222,6 +222,44 @@ def test_a_policy_says_what_may_be_served_where_nothing_is_applied(cli: Cli) -> 
     assert "some ports have no fallback" in refused.said
 
 
+DPDK = """
+version: 1
+interfaces:
+  - name: hys0
+    rules:
+      - name: kv
+        match: {protocol: tcp, destination_port: 6379}
+        to: dpdk
+        fallback: kernel
+"""
+
+
+def test_dpdk_serves_what_is_redirected_into_its_veth_and_the_kernel_has_it_without_a_program(
+    cli: Cli,
+) -> None:
+    changes = cli.json("apply", write(cli, DPDK))["changes"]
+    assert "hys0: make the veth of its DPDK port" in changes
+    assert cli.json("apply", write(cli, DPDK))["changes"] == []
+    serving = cli.start("serve", "kv")
+    ready = serving.ready()
+    (device,) = ready["devices"]
+    assert device["obtained"]["status"] == 0, device["obtained"]["note"]
+    assert "net_af_xdp" in device["obtained"]["note"]
+    assert cli.client.call(pinged)
+    (interface,) = cli.json("status")["interfaces"]
+    assert interface["dpdk_in_service"]
+    assert interface["reasons"]["dpdk"]["packets"] > 0
+    assert "DPDK port: in service" in cli("status").stdout
+    assert serving.end() == 0
+    (interface,) = cli.json("status")["interfaces"]
+    assert not interface["dpdk_in_service"]
+    with cli.server.call(lambda: socket.create_server((SERVER, PORT))):
+        cli.client.call(dial).close()
+    removed = cli.json("clean")["removed"]
+    assert "the veth of the DPDK port of hys0" in removed
+    assert "hyd-hys0" not in cli.server.run(["ip", "link"], capture_output=True, text=True).stdout
+
+
 def test_queues_that_an_interface_gets_are_bypassed_as_well(cli: Cli) -> None:
     """veth opens and closes its queues while it runs."""
     delete(cli)
