@@ -75,11 +75,25 @@ static int dpdk_attach(hy_shard *shard, const hy_handover_device *d, const char 
   return 0;
 }
 
+static int tap_attach(hy_shard *shard, const hy_handover_device *d, int fd, hy_attached *out) {
+  const hy_tap_config config = {
+      .struct_size = sizeof config, .ifindex = d->ifindex, .queue = d->queue, .tap_fd = fd};
+  hy_tap_obtained obtained;
+  int status = hy_tap_attach(shard, &config, &obtained);
+  if (status == 0)
+    snprintf(out->note, sizeof out->note, "TAP, MTU %u, checksums and segmentation %s", obtained.mtu_bytes,
+             obtained.offload ? "left undone" : "done by the kernel");
+  return status;
+}
+
 int handover_attach(hy_shard *shard, const hy_handover_device *d, const char *eal, int fd, hy_attached *out) {
   *out = (hy_attached){.magic = HY_CONTROL_MAGIC, .ifindex = d->ifindex, .queue = d->queue};
   switch (d->kind) {
   case HY_CONTROL_AFXDP:
     out->status = afxdp_attach(shard, d, fd, out);
+    break;
+  case HY_CONTROL_TAP:
+    out->status = tap_attach(shard, d, fd, out);
     break;
   case HY_CONTROL_DPDK:
     out->status = dpdk_attach(shard, d, eal, fd, out);

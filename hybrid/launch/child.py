@@ -57,8 +57,9 @@ def start(
     fds: Sequence[int],
     user: str | None = None,
     capabilities: frozenset[int] = MEMORY,
+    outlives: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Runs ``command`` with the descriptors ``fds`` open. It ends when this process does.
+    """Runs ``command`` with the descriptors ``fds`` open. It ends when this process does, or ``outlives`` it.
 
     ``capabilities`` are left to it, of those that the launcher has.
     """
@@ -81,9 +82,10 @@ def start(
                 _keep_only(keep)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         # Last: a change of user would have cleared it. And the launcher may be gone already.
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != launcher:
-            os._exit(1)
+        if not outlives:
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != launcher:
+                os._exit(1)
 
     try:
         return subprocess.Popen(

@@ -15,10 +15,12 @@ from hybrid.agent.plan import Present
 from hybrid.bpf import Steering
 from hybrid.devices.ethtool import interface_number, receive_queues
 from hybrid.errors import BusyError, HybridError
+from hybrid.host.table import Rows
 from hybrid.launch.control import PORT_QUEUE, Copy, Device, Handover, Kernel, Kind, Wanted
 from hybrid.launch.devices import Descriptor, open_device
 from hybrid.launch.ports import BoundPort
-from hybrid.policy import Backend, DpdkPort, Fallback, FrameDevice, Placement, Uring, Via, placements
+from hybrid.launch.tap import own_end
+from hybrid.policy import Backend, DpdkPort, Fallback, FrameDevice, Placement, Tap, Uring, Via, placements
 from hybrid.policy.placement import placed, without_bypass
 from hybrid.policy.rule import Protocol, Rule, Target
 
@@ -41,6 +43,7 @@ class Interface:
     every_queue: bool = False  # also those that it gets while a program runs
     device: FrameDevice = FrameDevice.AFXDP
     dpdk: DpdkPort | None = None
+    tap: Tap | None = None
     uring: Uring = field(default_factory=Uring)
 
     @property
@@ -51,6 +54,8 @@ class Interface:
         made: list[Device] = []
         if self.device is FrameDevice.AFXDP and any(rule.to is Target.AFXDP for rule in self.rules):
             made += [self.afxdp(queue) for queue in self.queues]
+        if self.tap is not None:
+            made.append(Device(self.ifindex, 0, strict=self.strict, kind=Kind.TAP, interface=self.name))
         if self.dpdk is not None:
             made.append(
                 Device(
@@ -80,7 +85,9 @@ class Interface:
     @property
     def steered(self) -> bool:
         """Whether our program is on it."""
-        return self.ifindex != 0 and (self.dpdk is None or self.dpdk.via is Via.DEVMAP)
+        return (
+            self.ifindex != 0 and self.device.steered and (self.dpdk is None or self.dpdk.via is Via.DEVMAP)
+        )
 
 
 @dataclass
@@ -111,8 +118,8 @@ class Datapath:
 
     @property
     def names(self) -> list[str]:
-        """Of the interfaces."""
-        return [interface.name for interface in self.interfaces]
+        """Of the interfaces whose addresses the kernel keeps."""
+        return [interface.name for interface in self.interfaces if interface.tap is None]
 
     @property
     def placements(self) -> tuple[Placement, ...]:
@@ -156,6 +163,13 @@ class Datapath:
             if rule.to.bypasses and rule.ports is not None and rule.ports[0] < rule.ports[1]
         ]
         return max(ranges, key=lambda ports: ports[1] - ports[0], default=None)
+
+    def amend(self, rows: Rows) -> Rows:
+        """The host table's rows, with our ends of TAP devices beside what the kernel knows."""
+        for interface in self.interfaces:
+            if interface.tap is not None and interface.ifindex:
+                rows = own_end(rows, interface.name, interface.ifindex, interface.tap)
+        return rows
 
     # -- into service -----------------------------------------------------------------
 
@@ -224,7 +238,7 @@ class Datapath:
         present = Agent().restore(name)
         if present is None:
             return []
-        at = self.names.index(name)
+        at = [interface.name for interface in self.interfaces].index(name)
         interface = self._again(self.interfaces[at], present)
         self.interfaces[at] = interface
         missing = [interface.afxdp(q) for q in interface.queues if (interface.ifindex, q) not in have]

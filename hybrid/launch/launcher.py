@@ -27,6 +27,7 @@ from hybrid.bpf.bpffs import netns_inode
 from hybrid.errors import HybridError
 from hybrid.host.follower import Follower, publish_to
 from hybrid.host.notice import Notice, NoticeKind
+from hybrid.host.table import Rows
 from hybrid.launch import child, control
 from hybrid.launch.control import Attached, Device, DeviceObtained, Handover, Kind, Ready
 from hybrid.launch.devices import Descriptor
@@ -62,6 +63,9 @@ class Served(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """Of the interfaces."""
+
+    def amend(self, rows: Rows) -> Rows:
+        """The host table's rows, with what the kernel does not know of."""
 
     def enter(self, there: Sequence[bool]) -> None:
         """Puts the sockets that the program has bound into service, and closes the launcher's copies."""
@@ -108,6 +112,7 @@ class Launch:
     on_ready: Callable[[InService], None]
     warn: Callable[[str], None]
     user: str | None = None
+    outlives: bool = False  # the program goes on where this process is killed
     about: dict[str, Any] = field(default_factory=dict)
     record: Callable[[], Record] = Record
 
@@ -128,7 +133,7 @@ class _Run:
         self.record = launch.record()
         stack.callback(self.record.close)
         self.host = stack.enter_context(Host())
-        self.follower = stack.enter_context(Follower(publish_to(self.host), launch.path.names))
+        self.follower = stack.enter_context(Follower(self._publish, launch.path.names))
         self.reservations = Reservations()
         stack.callback(self.reservations.close)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -143,6 +148,7 @@ class _Run:
                 fds=[theirs.fileno()],
                 user=launch.user,
                 capabilities=child.DPDK if dpdk else child.MEMORY,
+                outlives=launch.outlives,
             )
         stack.callback(self._end)
         fds = [self.host.fd, self.record.fd, *(s.fileno() for s in launch.path.sockets)]
@@ -160,6 +166,9 @@ class _Run:
         self.kill_at: float | None = None
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._describe()
+
+    def _publish(self, rows: Rows) -> None:
+        publish_to(self.host)(self.launch.path.amend(rows))
 
     # -- the loop --------------------------------------------------------------------
 
