@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,6 +70,13 @@ class Interface:
                 )
             )
         return tuple(made)
+
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """Of these devices."""
+        afxdp = self.device is FrameDevice.AFXDP and any(rule.to is Target.AFXDP for rule in self.rules)
+        queues = [*self.queues] if afxdp else []
+        return [(self.ifindex, queue) for queue in (*queues, *([PORT_QUEUE] if self.dpdk else []))]
 
     def afxdp(self, queue: int) -> Device:
         """The device of a queue."""
@@ -219,30 +227,34 @@ class Datapath:
     # -- what was lost, and comes back ----------------------------------------------------
 
     def incomplete(self, have: Collection[tuple[int, int]]) -> list[str]:
-        """Names of interfaces with AF_XDP queues that the program does not have."""
+        """Names of interfaces with AF_XDP queues, or a DPDK port, that the program does not have."""
         found = []
         for interface in self.interfaces:
-            if self.kernel_only or interface.device is not FrameDevice.AFXDP:
+            if self.kernel_only or interface.tap is not None:
                 continue
-            if not any(rule.to is Target.AFXDP for rule in interface.rules):
-                continue
-            # The name may be another interface's by now, whose queues the program has not.
+            # The name may be another interface's by now, of which the program has nothing.
             ifindex = interface_number(interface.name)
-            now = self._queues(interface, receive_queues(interface.name)) if ifindex else ()
-            if any((ifindex, queue) not in have for queue in now):
+            if not ifindex:
+                continue
+            now = replace(
+                interface,
+                ifindex=ifindex,
+                queues=self._queues(interface, receive_queues(interface.name)),
+            )
+            if any(key not in have for key in now.keys):
                 found.append(interface.name)
         return found
 
     def restore(self, name: str, have: Collection[tuple[int, int]]) -> list[tuple[Device, Descriptor]]:
         """Steers an interface that has come back, and opens what is missing. None: it is not there yet."""
-        present = Agent().restore(name)
-        if present is None:
-            return []
         at = [interface.name for interface in self.interfaces].index(name)
-        interface = self._again(self.interfaces[at], present)
-        self.interfaces[at] = interface
-        missing = [interface.afxdp(q) for q in interface.queues if (interface.ifindex, q) not in have]
-        return [(device, open_device(device)) for device in missing]
+        interface = self.interfaces[at]
+        if interface.device.steered and (interface.dpdk is None or interface.dpdk.via is Via.DEVMAP):
+            present = Agent().restore(name)
+            if present is None:
+                return []
+            interface = self.interfaces[at] = self._again(interface, present)
+        return [(device, open_device(device)) for device in interface.devices if device.key not in have]
 
     def _again(self, interface: Interface, present: Present) -> Interface:
         return replace(
@@ -318,10 +330,11 @@ def _covers(rule: Rule, port: BoundPort) -> bool:
 
 def _devargs(ifname: str, port: DpdkPort) -> str:
     """What DPDK is told to open. ``{far}`` in it is the far end of the veth."""
+    name = f"net_af_xdp_{zlib.crc32(ifname.encode()):08x}"
     if port.via is Via.DEVMAP:
         far = veth.require(ifname)
-        return port.port.replace("{far}", far) or f"net_af_xdp0,iface={far}"
-    return port.port or f"net_af_xdp0,iface={ifname}"
+        return port.port.replace("{far}", far) or f"{name},iface={far}"
+    return port.port or f"{name},iface={ifname}"
 
 
 def _connected_ports() -> set[int]:

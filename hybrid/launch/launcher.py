@@ -323,7 +323,7 @@ class _Run:
         for device, got in zip(self.handover.devices, ready.obtained, strict=True):
             if got.status < 0:
                 self.launch.warn(
-                    f"{device.interface}: queue {device.queue} cannot be bypassed "
+                    f"{device.what} cannot be bypassed "
                     f"({got.note or os.strerror(-got.status)}); its ports are on the kernel's sockets"
                 )
 
@@ -335,8 +335,7 @@ class _Run:
             return
         self._describe()
         self.launch.warn(
-            f"{slot.device.interface}: queue {slot.device.queue} was lost; "
-            "ports with a fallback are on the kernel's sockets until it is back"
+            f"{slot.device.what} was lost; ports with a fallback are on the kernel's sockets until it is back"
         )
 
     def _look_for_devices(self) -> None:
@@ -352,7 +351,7 @@ class _Run:
                 for device, sock in given:
                     self.coming[device.key] = (device, sock)
                     self.slots.pending.add(device.key)
-                    control.send_device(self.control, device, sock.fileno())
+                    control.send_device(self.control, device, sock.fileno(), self.handover.eal)
             except (HybridError, OSError) as error:
                 failed = True
                 _log.debug("%s cannot be bypassed again yet: %s", name, error)
@@ -375,7 +374,7 @@ class _Run:
         if slot.in_service:
             self.settle_at = time.monotonic() + _SETTLE_S
             self._describe()
-            self.launch.warn(f"{device.interface}: queue {device.queue} is bypassed again")
+            self.launch.warn(f"{device.what} is bypassed again")
         else:
             self.slots.looked(True, True)
             _log.debug("queue %d of %s: %s", device.queue, device.interface, obtained.note)

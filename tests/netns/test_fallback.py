@@ -302,6 +302,15 @@ def test_dpdk_serves_what_is_redirected_into_its_veth_and_the_kernel_has_it_with
     assert interface["dpdk_in_service"]
     assert interface["reasons"]["dpdk"]["packets"] > 0
     assert "DPDK port: in service" in cli("status").stdout
+    delete(cli)
+    back = create_again(cli)
+    took, conn = cli.client.call(lambda: first_answer(back))
+    conn.close()
+    assert took < SERVED_WITHIN_S
+    serving.until("the DPDK port is bypassed again")
+    assert cli.client.call(pinged)
+    (interface,) = cli.json("status")["interfaces"]
+    assert interface["reasons"]["dpdk"]["packets"] > 0
     assert serving.end() == 0
     (interface,) = cli.json("status")["interfaces"]
     assert not interface["dpdk_in_service"]
