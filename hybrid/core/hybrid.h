@@ -388,10 +388,12 @@ HY_API int hy_shard_set_host(hy_shard *shard, const hy_host *host);
 enum hy_notice_kind {
   HY_NOTICE_NEIGH_MISSING = 1, /* addr on ifindex has no neighbour entry */
   HY_NOTICE_READY = 2,         /* hy_shard_ready */
-  HY_NOTICE_BOUND = 3,         /* a port has been bound: addr.port, protocol in arg */
+  HY_NOTICE_BOUND = 3,         /* a port has been bound: addr.port, protocol in arg, see below */
   HY_NOTICE_UNBOUND = 4,
   HY_NOTICE_DEVICE_LOST = 5, /* queue arg of ifindex has failed for good and was taken out */
 };
+/* In arg of BOUND and UNBOUND: a socket of the program's own in the kernel holds the port (too). */
+enum { HY_NOTICE_IN_KERNEL = 0x100 };
 typedef struct hy_notice {
   uint32_t kind;
   uint32_t ifindex;

@@ -17,6 +17,12 @@
 /* ---- devices ------------------------------------------------------------ */
 
 /*
+ * How much a feature is wanted. AUTO: taken where nothing speaks against it. NO: not asked for. MUST:
+ * -EOPNOTSUPP where it can't be had. ASK, where it is named: taken wherever it can be had.
+ */
+enum hy_request { HY_REQUEST_AUTO = 0, HY_REQUEST_NO = 1, HY_REQUEST_MUST = 2, HY_REQUEST_ASK = 3 };
+
+/*
  * Devices may come and go while the shard runs. One that fails for good (its interface is deleted) is
  * taken out by the shard itself: connections over it end with -ENETDOWN, listeners stay,
  * HY_NOTICE_DEVICE_LOST is sent and `devices_lost` counts. This takes one out on purpose, with the same end
@@ -39,8 +45,6 @@ HY_API int hy_memory_attach(hy_shard *a, uint32_t ifindex_a, hy_shard *b, uint32
  */
 enum hy_xdp_mode { HY_XDP_AUTO = 0, HY_XDP_NATIVE = 1, HY_XDP_GENERIC = 2 };
 enum hy_xdp_copy { HY_XDP_COPY_AUTO = 0, HY_XDP_ZEROCOPY = 1, HY_XDP_COPY = 2 };
-/* For what costs nothing to ask for: taken where it can be had, not asked for, or -EOPNOTSUPP without it. */
-enum hy_xdp_want { HY_XDP_TRY = 0, HY_XDP_WITHOUT = 1, HY_XDP_MUST = 2 };
 typedef struct hy_afxdp_config {
   uint32_t struct_size;
   uint32_t ifindex;
@@ -51,12 +55,13 @@ typedef struct hy_afxdp_config {
   uint8_t copy;         /* requested: enum hy_xdp_copy */
   uint8_t busy_poll;    /* requested: 1: SO_PREFER_BUSY_POLL */
   uint8_t strict;       /* 1: what was requested must be obtained, or -EOPNOTSUPP */
-  uint8_t multi_buffer; /* enum hy_xdp_want: packets of several frames, for an MTU beyond one (Linux 6.6) */
-  uint8_t shared_umem;  /* enum hy_xdp_want: one registration of the arena for all queues of the shard */
+  uint8_t multi_buffer; /* enum hy_request: packets of several frames, for an MTU beyond one (Linux 6.6) */
+  uint8_t shared_umem;  /* enum hy_request: one registration of the arena for all queues of the shard */
   /*
-   * enum hy_xdp_want: transport checksums are completed on the way out (Linux 6.8). TRY: where the device
-   * does it, in zero-copy mode. MUST: in copy mode too, where the kernel sees to it as for packets of its
-   * own: right for all but a veth peer that reads frames before they are complete (ethtool -K DEV tx off).
+   * enum hy_request: transport checksums are completed on the way out (Linux 6.8). AUTO: where the device
+   * does it, in zero-copy mode. MUST, ASK: in copy mode too, where the kernel sees to it as for packets of
+   * its own: right for all but a veth peer that reads frames before they are complete (ethtool -K DEV tx
+   * off).
    */
   uint8_t tx_checksum;
   uint8_t reserved[2];
@@ -81,7 +86,6 @@ HY_API int hy_afxdp_attach(hy_shard *shard, const hy_afxdp_config *config, hy_af
  * sentence in hy_error_detail(). The device gets its addresses from the row
  * `ifindex` of the host table, as every device does (hy_host_update).
  */
-enum hy_request { HY_REQUEST_AUTO = 0, HY_REQUEST_NO = 1, HY_REQUEST_MUST = 2 /* or -EOPNOTSUPP */ };
 enum { HY_IFNAME_BYTES = 16, HY_PACKET_ADDRS = 4, HY_PACKET_FLOWS = 16 };
 
 /*

@@ -67,6 +67,7 @@ class Device:
     copy: Copy = Copy.AUTO
     busy_poll: bool = False
     strict: bool = False
+    tx_checksum: bool = False
     kind: Kind = Kind.AFXDP
     queues: int = 1
     args: str = ""
@@ -112,6 +113,10 @@ class DeviceObtained:
     ring_size: int
     status: int = 0
     note: str = ""
+    multi_buffer: bool = False  # packets of several frames, for an MTU that no frame holds
+    shared_umem: bool = False  # the arena was registered by an earlier queue, and is counted there
+    tx_checksum: bool = False
+    packet_bytes_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,7 @@ def send_device(sock: socket.socket, device: Device, fd: int) -> None:
 def _fill(to: CData, device: Device) -> None:
     to.ifindex, to.queue, to.ring_size = device.ifindex, device.queue, device.ring_size
     to.copy, to.busy_poll, to.strict = device.copy, device.busy_poll, device.strict
-    to.kind, to.queues = device.kind, device.queues
+    to.kind, to.queues, to.tx_checksum = device.kind, device.queues, device.tx_checksum
     args = device.args.encode()
     if len(args) >= lib.HY_CONTROL_ARGS_BYTES:
         raise HybridError(f"the port of {device.interface} takes too many words", "name it by fewer devargs")
@@ -206,6 +211,10 @@ def _obtained(c: CData) -> DeviceObtained:
         need_wakeup=bool(o.need_wakeup),
         hugepages=bool(o.hugepages),
         ring_size=o.ring_size,
+        multi_buffer=bool(o.multi_buffer),
+        shared_umem=bool(o.shared_umem),
+        tx_checksum=bool(o.tx_checksum),
+        packet_bytes_max=o.packet_bytes_max,
         status=c.status,
         note=_text(c.note),
     )

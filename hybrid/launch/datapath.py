@@ -38,6 +38,7 @@ class Interface:
     copy: Copy = Copy.AUTO
     busy_poll: bool = False
     strict: bool = False
+    tx_checksum: bool = False
     every_queue: bool = False  # also those that it gets while a program runs
     device: FrameDevice = FrameDevice.AFXDP
     dpdk: DpdkPort | None = None
@@ -74,6 +75,7 @@ class Interface:
             self.copy,
             self.busy_poll,
             self.strict,
+            tx_checksum=self.tx_checksum,
             interface=self.name,
         )
 
