@@ -137,14 +137,14 @@ static int bind_own(int fd, const hy_afxdp_config *config, hy_afxdp_obtained *go
       .sxdp_queue_id = config->queue,
   };
   uint16_t mode = config->copy == HY_XDP_ZEROCOPY ? XDP_ZEROCOPY : config->copy == HY_XDP_COPY ? XDP_COPY : 0;
-  bool multi = config->multi_buffer != HY_XDP_WITHOUT;
+  bool multi = config->multi_buffer != HY_REQUEST_NO;
   for (;;) {
     address.sxdp_flags = (uint16_t)(XDP_USE_NEED_WAKEUP | mode | (multi ? XDP_USE_SG : 0));
     int status = bind_patiently(fd, &address);
     got->multi_buffer = status == 0 && multi;
     if (status == -EOPNOTSUPP && mode == XDP_ZEROCOPY && !config->strict)
       mode = XDP_COPY;
-    else if ((status == -EINVAL || status == -EOPNOTSUPP) && multi && config->multi_buffer != HY_XDP_MUST)
+    else if ((status == -EINVAL || status == -EOPNOTSUPP) && multi && config->multi_buffer != HY_REQUEST_MUST)
       multi = false;
     else
       return status;
@@ -176,7 +176,7 @@ static int zerocopy_obtained(int fd) {
 
 /* Also where the kernel, and not the device, would complete them. */
 static bool checksum_asked(const hy_afxdp_config *config) {
-  return config->tx_checksum == HY_XDP_MUST || config->tx_checksum == HY_XDP_ASK;
+  return config->tx_checksum == HY_REQUEST_MUST || config->tx_checksum == HY_REQUEST_ASK;
 }
 
 /* Whether to be had by sharing is all that would be had by an own registration. */
@@ -186,7 +186,7 @@ static bool sharing_agrees(const struct xsk_beside *beside, const hy_afxdp_confi
   bool wants_zerocopy = config->copy == HY_XDP_ZEROCOPY ||
                         (config->copy == HY_XDP_COPY_AUTO && (device->xdp & NETDEV_XDP_ZEROCOPY));
   return zerocopy >= 0 && wants_zerocopy == zerocopy &&
-         config->multi_buffer != (beside->multi_buffer ? HY_XDP_WITHOUT : HY_XDP_MUST) &&
+         config->multi_buffer != (beside->multi_buffer ? HY_REQUEST_NO : HY_REQUEST_MUST) &&
          (beside->metadata || !checksum_asked(config));
 }
 
@@ -195,7 +195,7 @@ static int memory_and_bind(struct xsk *xsk, const struct arena *arena, const hy_
                            const struct xsk_beside *beside, const struct netdev_features *device,
                            hy_afxdp_obtained *got) {
   int status = -EOPNOTSUPP;
-  if (beside->fd >= 0 && config->shared_umem != HY_XDP_WITHOUT && sharing_agrees(beside, config, device)) {
+  if (beside->fd >= 0 && config->shared_umem != HY_REQUEST_NO && sharing_agrees(beside, config, device)) {
     status = bind_beside(xsk->fd, beside->fd, config);
     if (status == 0) {
       got->shared_umem = 1;
@@ -206,12 +206,12 @@ static int memory_and_bind(struct xsk *xsk, const struct arena *arena, const hy_
     if (status == -EBUSY || status == -ENODEV)
       return status;
   }
-  if (beside->fd >= 0 && config->shared_umem == HY_XDP_MUST)
+  if (beside->fd >= 0 && config->shared_umem == HY_REQUEST_MUST)
     return status;
-  xsk->metadata =
-      checksum_asked(config) || (config->tx_checksum == HY_XDP_TRY && (device->xsk & NETDEV_XSK_TX_CHECKSUM));
+  xsk->metadata = checksum_asked(config) ||
+                  (config->tx_checksum == HY_REQUEST_AUTO && (device->xsk & NETDEV_XSK_TX_CHECKSUM));
   status = umem_register(xsk->fd, arena, xsk->metadata);
-  if (status == -EINVAL && xsk->metadata && config->tx_checksum != HY_XDP_MUST) {
+  if (status == -EINVAL && xsk->metadata && config->tx_checksum != HY_REQUEST_MUST) {
     xsk->metadata = false;
     status = umem_register(xsk->fd, arena, false);
   }
@@ -255,8 +255,8 @@ int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *
                                                                : checksum_asked(config));
   status = -EOPNOTSUPP;
   if ((config->strict && config->busy_poll && !obtained->busy_poll) ||
-      (config->multi_buffer == HY_XDP_MUST && !obtained->multi_buffer) ||
-      (config->tx_checksum == HY_XDP_MUST && !obtained->tx_checksum))
+      (config->multi_buffer == HY_REQUEST_MUST && !obtained->multi_buffer) ||
+      (config->tx_checksum == HY_REQUEST_MUST && !obtained->tx_checksum))
     goto fail;
   return 0;
 

@@ -155,6 +155,7 @@ err_free:
 }
 
 static void flush_tx(struct hy_shard *shard);
+static void let_go(struct hy_shard *shard, uint32_t index);
 
 void hy_shard_close(hy_shard *shard) {
   if (!shard)
@@ -174,8 +175,10 @@ void hy_shard_close(hy_shard *shard) {
     if (shard->transports[i] && shard->transports[i]->ops->fini)
       shard->transports[i]->ops->fini(shard->transports[i]);
   for (uint32_t i = 0; i < shard->ndevices; i++)
-    if (shard->devices[i])
+    if (shard->devices[i]) {
       shard->devices[i]->ops->close(shard->devices[i]);
+      let_go(shard, i);
+    }
   stack_fini(&shard->stack);
   if (shard->host)
     hy_host_close((hy_host *)shard->host);
@@ -207,6 +210,8 @@ int shard_add_device(hy_shard *shard, struct hy_device *dev) {
   dev->index = (uint8_t)index;
   dev->link = (uint8_t)link;
   shard->devices[index] = dev;
+  shard->held[index] = -1;
+  shard->last_device = index;
   if (index == shard->ndevices)
     shard->ndevices++;
   shard->live_devices++;
@@ -225,6 +230,19 @@ static void stats_add(struct hy_device_stats *to, const struct hy_device_stats *
   to->tx_invalid += from->tx_invalid;
   to->kicks += from->kicks;
   to->tx_errors += from->tx_errors;
+  to->copied += from->copied;
+  to->passed += from->passed;
+}
+
+void shard_hold(struct hy_shard *shard, uint32_t queue, int fd) {
+  assert(shard->devices[shard->last_device] && shard->held[shard->last_device] < 0);
+  shard->devices[shard->last_device]->queue = queue;
+  shard->held[shard->last_device] = fd;
+}
+
+static void let_go(struct hy_shard *shard, uint32_t index) {
+  if (shard->held[index] >= 0)
+    close(shard->held[index]);
 }
 
 void shard_remove_device(hy_shard *shard, struct hy_device *dev, int status) {
@@ -235,6 +253,7 @@ void shard_remove_device(hy_shard *shard, struct hy_device *dev, int status) {
   stats_add(&shard->gone, &last);
   shard->devices[dev->index] = NULL;
   shard->live_devices--;
+  let_go(shard, dev->index);
   dev->ops->close(dev);
 }
 
@@ -414,10 +433,17 @@ uint64_t shard_next_deadline(struct hy_shard *shard) {
   return first;
 }
 
+/* The one transport that can be waited for by itself; NULL: there is more than one thing to wait for. */
+static struct transport *only_transport(const struct hy_shard *shard) {
+  bool only = shard->ndriven == 1 && shard->live_devices == 0 && !shard->serving;
+  return only && shard->driven[0]->ops->sleep ? shard->driven[0] : NULL;
+}
+
 int shard_sleep(struct hy_shard *shard, uint64_t until) {
   struct pollfd fds[SHARD_DEVICES + PLACE_BACKENDS + 1];
   nfds_t nfds = 0;
-  if (!arm_devices(shard, fds, &nfds) || !arm_transports(shard, fds, &nfds))
+  struct transport *only = only_transport(shard);
+  if (!only && (!arm_devices(shard, fds, &nfds) || !arm_transports(shard, fds, &nfds)))
     return 0;
   if (stack_wants_output(&shard->stack)) /* what couldn't be sent for want of a frame is tried again */
     return 0;
@@ -432,6 +458,8 @@ int shard_sleep(struct hy_shard *shard, uint64_t until) {
   uint64_t ns = deadline - now < most ? deadline - now : most;
   struct timespec ts = {.tv_sec = 0, .tv_nsec = (long)ns};
   shard->stats->sleeps++;
+  if (only)
+    return only->ops->sleep(only, ns);
   shard_collect_device_stats(shard);
   nfds_t control = nfds;
   if (shard->serving)
@@ -468,6 +496,8 @@ void shard_collect_device_stats(struct hy_shard *shard) {
   s->device_tx_invalid = sum.tx_invalid;
   s->device_kicks = sum.kicks;
   s->device_tx_errors = sum.tx_errors;
+  s->device_copied = sum.copied;
+  s->device_passed = sum.passed;
   shard->stats_at = shard->stack.now;
 }
 

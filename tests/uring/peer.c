@@ -82,7 +82,6 @@ static int plain_socket(int family) {
   int fd = socket(family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
   assert_true(fd >= 0);
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   return fd;
 }
 
@@ -105,8 +104,10 @@ int plain_connect(int family, uint16_t port) {
       .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT, .sin6_port = htons(port)};
   int rc = family == 4 ? connect(fd, (struct sockaddr *)&in, sizeof in)
                        : connect(fd, (struct sockaddr *)&in6, sizeof in6);
-  if (rc == 0)
+  if (rc == 0) {
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     return fd;
+  }
   rc = -errno;
   close(fd);
   return rc;
@@ -157,7 +158,10 @@ void push_text(hy_shard *shard, hy_qd qd, const char *text) {
   hy_sga sga;
   assert_int_equal(hy_sga_alloc(shard, strlen(text), &sga), 0);
   memcpy(sga.segs[0].addr, text, strlen(text));
-  assert_int_equal(hy_push(shard, qd, &sga, NULL), 0);
+  hy_qt qt;
+  assert_int_equal(hy_push(shard, qd, &sga, &qt), 0);
+  hy_sga_free(shard, &sga);
+  assert_int_equal(finish(shard, qt), 0);
 }
 
 uint64_t counter(const hy_shard *shard, const char *name) {
@@ -168,19 +172,43 @@ uint64_t counter(const hy_shard *shard, const char *name) {
   return 0;
 }
 
+/* A ring that is closed interrupts calls of its thread that wait with a time-out, as these do. */
+static ssize_t plain_recv(int fd, void *out, size_t bytes) {
+  ssize_t n;
+  do
+    n = recv(fd, out, bytes, 0);
+  while (n < 0 && errno == EINTR);
+  return n;
+}
+
 void plain_read(int fd, void *out, size_t bytes) {
   for (size_t got = 0; got < bytes;) {
-    ssize_t n = recv(fd, (char *)out + got, bytes - got, 0);
+    ssize_t n = plain_recv(fd, (char *)out + got, bytes - got);
     assert_true(n > 0);
     got += (size_t)n;
   }
+}
+
+size_t plain_some(hy_shard *shard, int fd) {
+  static char bytes[1 << 16];
+  for (int tries = 0; tries < 10000; tries++) {
+    hy_poll(shard);
+    ssize_t n = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (n >= 0)
+      return (size_t)n;
+    assert_int_equal(errno, EAGAIN);
+    struct pollfd on = {.fd = fd, .events = POLLIN};
+    poll(&on, 1, 1);
+  }
+  fail_msg("nothing arrives");
+  return 0;
 }
 
 int plain_end(int fd) {
   char bytes[4096];
   ssize_t n;
   do
-    n = recv(fd, bytes, sizeof bytes, 0);
+    n = plain_recv(fd, bytes, sizeof bytes);
   while (n > 0);
   return n == 0 ? 0 : -errno;
 }
