@@ -41,7 +41,14 @@ class DpdkApp(DeviceApp):
     """``frames-app`` on a DPDK port. ``peer`` is the side whose kernel it talks to."""
 
     def __init__(
-        self, lab: Lab, log: Path, kind: str, *, devargs: str | None = None, checksum: int = 0, **environment: str
+        self,
+        lab: Lab,
+        log: Path,
+        kind: str,
+        *,
+        devargs: str | None = None,
+        checksum: int = 0,
+        **environment: str,
     ) -> None:
         self.lab = lab
         self.side = lab.server
