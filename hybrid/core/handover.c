@@ -29,7 +29,9 @@ static int afxdp_attach(hy_shard *shard, const hy_handover_device *d, int fd, hy
       .copy = d->copy,
       .busy_poll = d->busy_poll,
       .strict = d->strict,
-      .tx_checksum = d->tx_checksum ? d->strict ? HY_REQUEST_MUST : HY_REQUEST_ASK : HY_REQUEST_AUTO,
+      .tx_checksum = !d->tx_checksum ? HY_REQUEST_AUTO
+                     : d->strict     ? HY_REQUEST_MUST
+                                     : HY_REQUEST_ASK,
   };
   return hy_afxdp_attach(shard, &config, &out->afxdp);
 }

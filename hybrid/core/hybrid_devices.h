@@ -17,8 +17,8 @@
 /* ---- devices ------------------------------------------------------------ */
 
 /*
- * How much a feature is wanted. AUTO: taken where nothing speaks against it. NO: not asked for. MUST:
- * -EOPNOTSUPP where it can't be had. ASK, where it is named: taken wherever it can be had.
+ * How much a feature is wanted: taken where it can be had and nothing speaks against it, not asked for, or
+ * -EOPNOTSUPP without it. ASK, where it is allowed: taken wherever it can be had.
  */
 enum hy_request { HY_REQUEST_AUTO = 0, HY_REQUEST_NO = 1, HY_REQUEST_MUST = 2, HY_REQUEST_ASK = 3 };
 
