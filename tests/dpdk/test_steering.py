@@ -70,9 +70,9 @@ def test_rules_name_what_is_dpdks(lab: Lab, way: str, request: pytest.FixtureReq
         Peer.dial(lab.client, ADDRESS, port=KERNEL_PORT) as near,
         listener.accept() as far,
     ):
-        near.send_all(data)
+        near.send_all(data[: 64 << 10])  # as much as the kernel's buffers hold
         near.end()
-        assert far.read_all() == Received.of(data)
+        assert far.read_all() == Received.of(data[: 64 << 10])
     counters = steering.counters()
     assert counters.rule("served").hit.packets > 100
     assert counters.rule("served").no_socket.packets == 0
