@@ -3,6 +3,8 @@
 from hybrid.api.address import Address
 from hybrid.api.config import Clock, Config, Hugepages
 from hybrid.api.device import Flow, Packet, PacketMode, Request, Tap, open_packet
+from hybrid.api.dpdk import PREFIX_BYTES as DPDK_PREFIX_BYTES
+from hybrid.api.dpdk import DpdkObtained, DpdkPort, stop_dpdk
 from hybrid.api.errors import (
     AbortedError,
     AddressInUseError,
@@ -34,6 +36,7 @@ from hybrid.api.wire import Wire
 from hybrid.errors import HybridError
 
 __all__ = [
+    "DPDK_PREFIX_BYTES",
     "AbortedError",
     "Address",
     "AddressInUseError",
@@ -44,6 +47,8 @@ __all__ = [
     "CancelledError",
     "Clock",
     "Config",
+    "DpdkObtained",
+    "DpdkPort",
     "Event",
     "Flow",
     "Host",
@@ -85,4 +90,5 @@ __all__ = [
     "open_packet",
     "stat_help",
     "stat_names",
+    "stop_dpdk",
 ]

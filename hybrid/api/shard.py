@@ -24,6 +24,7 @@ from hybrid.api.device import (
     flows_to_c,
     packet_config,
 )
+from hybrid.api.dpdk import DpdkObtained, DpdkPort, attach_dpdk
 from hybrid.api.errors import NotServedError, StaleTokenError, TimedOutError, check, failure
 from hybrid.api.host import IP, Host
 from hybrid.api.placement import Backend, Placement, rows_to_c
@@ -315,6 +316,10 @@ class Shard:
         the kernel from answering as well. ``fd``: of :func:`open_packet`, taken over."""
         config = packet_config(interface, ifindex, fd, mode, mac, addresses, flows)
         return attach_packet(self._handle, config)
+
+    def attach_dpdk(self, port: DpdkPort) -> DpdkObtained:
+        """A queue of a DPDK port. The shard's ``Config.frame_prefix_bytes`` must be ``DPDK_PREFIX_BYTES``."""
+        return attach_dpdk(self._handle, port)
 
     def set_packet_flows(self, ifindex: int, flows: Sequence[Flow]) -> None:
         """Shared mode: what the packet device of this row serves from now on."""
