@@ -29,6 +29,7 @@ from hybrid.api.placement import Backend, Placement
 from hybrid.api.queue import Event, Kind, Op, Queue, Token
 from hybrid.api.sga import Sga
 from hybrid.api.shard import Shard, link, stat_help, stat_names
+from hybrid.api.uring import Uring, UringConfig, Zerocopy
 from hybrid.api.wire import Wire
 from hybrid.errors import HybridError
 
@@ -74,9 +75,12 @@ __all__ = [
     "TimedOutError",
     "Token",
     "UnreachableError",
+    "Uring",
+    "UringConfig",
     "ViewsHeldError",
     "Wire",
     "WouldBlockError",
+    "Zerocopy",
     "link",
     "open_packet",
     "stat_help",

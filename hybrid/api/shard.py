@@ -29,6 +29,7 @@ from hybrid.api.host import IP, Host
 from hybrid.api.placement import Backend, Placement, rows_to_c
 from hybrid.api.queue import Event, Kind, Op, Payload, Queue, Token
 from hybrid.api.sga import Sga
+from hybrid.api.uring import Uring, UringConfig, attach_uring
 from hybrid.api.wire import Wire
 
 if TYPE_CHECKING:
@@ -280,6 +281,10 @@ class Shard:
         out = ffi.new("uint32_t *")
         self._handle.check("attach a wire", lib.hy_wire_attach, ifindex, out)
         return Wire(self._handle, out[0])
+
+    def attach_uring(self, config: UringConfig | None = None) -> Uring:
+        """Kernel sockets by io_uring, beside devices or without any: no privilege, Linux 6.1."""
+        return attach_uring(self._handle, config or UringConfig())
 
     def attach_tap(
         self,

@@ -194,9 +194,9 @@ static unsigned reap(struct uring *u) {
 /* ---- the pass -------------------------------------------------------------------------- */
 
 static bool start(struct uring *u) {
+  /* Not io_uring_register_ring_fd(): the thread would keep the ring, and its sockets, open behind our back.
+   */
   u->started = uring_ring_start(&u->ring) == 0;
-  if (u->started)
-    io_uring_register_ring_fd(&u->ring); /* spares each call the look-up of a descriptor; may be refused */
   return u->started;
 }
 
