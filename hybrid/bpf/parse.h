@@ -99,7 +99,7 @@ static __always_inline int parse_ipv4(void *at, void *end, __u64 left, struct ke
   if (unlikely((void *)(ip + 1) > end))
     return STEER_TRUNCATED;
   __u32 header = ip->ihl * 4;
-  __u32 total = bpf_ntohs(ip->tot_len);
+  __u32 total = (__u16)bpf_ntohs(ip->tot_len);
   if (unlikely(ip->version != 4 || header < sizeof(*ip) || total < header))
     return STEER_MALFORMED;
   if (unlikely(total > left))
@@ -120,7 +120,7 @@ static __always_inline int parse_ipv6(void *at, void *end, __u64 left, struct ke
     return STEER_TRUNCATED;
   if (unlikely(ip->version != 6))
     return STEER_MALFORMED;
-  __u32 length = bpf_ntohs(ip->payload_len);
+  __u32 length = (__u16)bpf_ntohs(ip->payload_len);
   if (unlikely(length + sizeof(*ip) > left))
     return STEER_TRUNCATED;
   const __u64 *addresses = (const __u64 *)&ip->saddr;
