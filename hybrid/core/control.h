@@ -79,6 +79,7 @@ typedef struct hy_handover_more {
   uint32_t magic;
   uint32_t reserved;
   hy_handover_device device;
+  char eal[HY_CONTROL_EAL_BYTES]; /* as in hy_handover */
 } hy_handover_more;
 
 /* What a device came to. */

@@ -15,7 +15,8 @@ enum { POOLS_MAX = 64, OBJECT_HEADER = 64, HUGEPAGE = 2 << 20 };
 
 static_assert(OBJECT_HEADER + sizeof(struct rte_mbuf) == HY_DPDK_PREFIX,
               "the prefix holds an mbuf and its header");
-static_assert(RTE_PKTMBUF_HEADROOM <= FRAME_HEADROOM, "what fits behind our headroom fits where a driver fills");
+static_assert(RTE_PKTMBUF_HEADROOM <= FRAME_HEADROOM,
+              "what fits behind our headroom fits where a driver fills");
 
 static struct pool *pools[POOLS_MAX];
 
@@ -102,7 +103,7 @@ RTE_MEMPOOL_REGISTER_OPS(arena_ops)
 
 /* ---- making one ------------------------------------------------------------------------------- */
 
-static struct rte_ring *ring_make(uint32_t frames) {
+struct rte_ring *ring_make(uint32_t frames) {
   uint32_t size = 1;
   while (size <= frames)
     size <<= 1;

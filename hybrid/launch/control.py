@@ -74,6 +74,12 @@ class Device:
     interface: str = ""  # its name, for people
 
     @property
+    def what(self) -> str:
+        """For people."""
+        queue = "the DPDK port" if self.kind is Kind.DPDK else f"queue {self.queue}"
+        return f"{self.interface}: {queue}"
+
+    @property
     def key(self) -> tuple[int, int]:
         """What names it in messages."""
         return self.ifindex, self.queue
@@ -152,7 +158,7 @@ def send_handover(sock: socket.socket, what: Handover, fds: Sequence[int]) -> No
     c = ffi.new("hy_handover *")
     c.magic, c.ndevices, c.lenient = MAGIC, len(what.devices), what.lenient
     c.port_lo, c.port_hi = what.ports or (0, 0)
-    c.eal = "".join(f"{argument}\n" for argument in what.eal).encode()
+    c.eal = _lines(what.eal)
     asked = what.kernel
     c.kernel.wanted, c.kernel.sqpoll, c.kernel.busy_poll = asked.wanted, asked.sqpoll, asked.busy_poll
     c.kernel.zerocopy, c.kernel.strict = asked.zerocopy, asked.strict
@@ -169,12 +175,20 @@ def send_handover(sock: socket.socket, what: Handover, fds: Sequence[int]) -> No
     socket.send_fds(sock, [bytes(ffi.buffer(c))], list(fds))
 
 
-def send_device(sock: socket.socket, device: Device, fd: int) -> None:
+def send_device(sock: socket.socket, device: Device, fd: int, eal: Sequence[str] = ()) -> None:
     """Gives a running program one more device. It answers with :class:`Attached`."""
     c = ffi.new("hy_handover_more *")
     c.magic = MAGIC
+    c.eal = _lines(eal)
     _fill(c.device, device)
     socket.send_fds(sock, [bytes(ffi.buffer(c))], [fd])
+
+
+def _lines(arguments: Sequence[str]) -> bytes:
+    text = "".join(f"{argument}\n" for argument in arguments).encode()
+    if len(text) >= lib.HY_CONTROL_EAL_BYTES:
+        raise HybridError("the arguments of DPDK's EAL are too long", "name fewer in `dpdk: {eal: ...}`")
+    return text
 
 
 def _fill(to: CData, device: Device) -> None:

@@ -261,7 +261,7 @@ class RuleModel(_Model):
 class EalModel(_Model):
     """DPDK as a whole: it is set up once in a program.
 
-    - ``eal``: arguments of rte_eal_init() as they stand, for example ``["--no-pci", "--in-memory"]``.
+    - ``eal``: arguments of rte_eal_init() as they stand. Without any: no hugepages and no files.
     """
 
     eal: Annotated[list[Annotated[str, BeforeValidator(_dpdk_text)]], Field(max_length=EAL_MAX)] = []

@@ -124,12 +124,14 @@ def _fallback(about: dict[str, Any]) -> Iterator[str]:
 
 def describe_device(asked: dict[str, Any], got: dict[str, Any] | None) -> str:
     """A queue's AF_XDP socket, requested and obtained."""
-    from hybrid.launch.control import Copy
+    from hybrid.launch.control import Copy, Kind
 
     if got is None:
         return f"queue {asked['queue']}: not set up yet"
     if got.get("status"):
         return f"queue {asked['queue']}: not there ({got.get('note') or os.strerror(-got['status'])})"
+    if asked.get("kind") == Kind.DPDK:
+        return f"DPDK port {asked['args']}: {got.get('note')}"
     copy = "zero-copy" if got["zerocopy"] else "copy"
     words = [f"queue {asked['queue']}: {copy} (requested {_COPY_WORDS[Copy(asked['copy']).name]})"]
     if asked["busy_poll"]:
