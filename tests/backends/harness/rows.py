@@ -1,0 +1,158 @@
+"""The table of backends. One more is one more :class:`Row` here (and one line in agent/attach.c).
+
+A row says what wire its backend is attached to and what an agent is started with at one end of it.
+The kernel is a row as well: the peer of every backend that can reach it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from hybrid.bpf import Steering
+from hybrid.policy.rule import Protocol, Rule, Target
+from tests.backends.harness.agent import Spec
+from tests.backends.harness.wires import Place, Wire
+
+__all__ = ["GROUPS", "ROOMY", "ROWS", "TIGHT", "Config", "Pair", "Row", "pairs"]
+
+Config = Mapping[str, object]
+
+_AF_XDP = 44
+_EPHEMERAL = (40000, 49999)
+_SERVED = (7000, 7999)
+
+# Waits go to sleep soon: on two cores the peer has to run as well.
+_COMMON: Config = {"ports": f"{_EPHEMERAL[0]}-{_EPHEMERAL[1]}", "spin_ns": 20_000}
+ROOMY: Config = {**_COMMON, "frames": 16384, "tokens": 8192, "connections": 4096}
+# Everything runs out soon.
+TIGHT: Config = {
+    **_COMMON,
+    "frames": 2048,
+    "app_frames_max": 512,
+    "tokens": 64,
+    "sockets": 64,
+    "connections": 32,
+    "sndbuf_bytes": 131072,
+    "rcvbuf_bytes": 131072,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A backend as the matrix has it."""
+
+    name: str
+    wire: Wire
+    stack: bool = True  # the common stack carries it, not the kernel's
+    one_process: bool = False  # both ends are shards of one agent
+
+    def spec(self, place: Place, tied: ExitStack) -> Spec:
+        """What an agent at this place is started with. What goes with it is undone by ``tied``."""
+        raise NotImplementedError
+
+    @property
+    def kernel(self) -> bool:
+        """Whether this is no backend of ours but the kernel."""
+        return False
+
+
+@dataclass(frozen=True)
+class Kernel(Row):
+    """Plain sockets."""
+
+    @property
+    def kernel(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Memory(Row):
+    """A cable between two shards of one process."""
+
+    def spec(self, place: Place, tied: ExitStack) -> Spec:
+        arguments = place.host(answers_arp=True)
+        if place.first:
+            arguments += ["--attach", f"memory,ifindex={place.ifindex}"]
+        return Spec(self.name, place.addresses, arguments)
+
+
+@dataclass(frozen=True)
+class AfXdp(Row):
+    """Steered by the real program; the kernel stays behind the interface and answers ARP."""
+
+    def spec(self, place: Place, tied: ExitStack) -> Spec:
+        steering = place.call(lambda: Steering.attach(place.interface))
+        tied.enter_context(steering)
+        tied.callback(steering.detach)
+        steering.replace_rules(
+            [
+                Rule(f"{protocol} {ports[0]}", 10, Target.AFXDP, protocol, ports=ports)
+                for protocol in Protocol
+                for ports in (_SERVED, _EPHEMERAL)
+            ]
+        )
+        xsk = place.call(lambda: socket.socket(_AF_XDP, socket.SOCK_RAW))
+        tied.callback(xsk.close)
+        attach = f"afxdp,ifindex={place.ifindex},queue=0,xsk_fd={xsk.fileno()},ring_size=512"
+        arguments = [*place.host(answers_arp=False), "--attach", attach]
+        return Spec(
+            self.name,
+            place.addresses,
+            arguments,
+            [xsk.fileno()],
+            lambda: steering.enter(0, xsk.fileno()),
+        )
+
+
+KERNEL = Kernel("kernel", Wire.VETH, stack=False)
+ROWS: tuple[Row, ...] = (
+    Memory("memory", Wire.CABLE, one_process=True),
+    AfXdp("afxdp", Wire.VETH),
+)
+
+# The columns of the matrix: the test file of each, and what it is called.
+GROUPS: Mapping[str, str] = {
+    "sizes": "sizes",
+    "orders": "open and close orders",
+    "halves": "half-close",
+    "resets": "reset",
+    "many": "many connections",
+    "pressure": "back-pressure",
+    "running_out": "running out",
+    "cancel": "cancel",
+    "timeouts": "time-outs",
+    "statistics": "statistics",
+    "datagrams": "datagrams",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Who is tested, and against whom. ``groups``: what of it; None: all."""
+
+    us: Row
+    them: Row
+    groups: frozenset[str] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.us.name}-to-{self.them.name}"
+
+    @property
+    def wire(self) -> Wire:
+        return self.us.wire
+
+
+# What two of our backends are tested in against each other.
+_TOGETHER = frozenset({"sizes", "halves", "resets", "many", "pressure", "datagrams"})
+
+
+def pairs() -> list[Pair]:
+    """Each row against the kernel, or, where it cannot reach it, against itself; then rows against each other."""
+    by_name = {row.name: row for row in ROWS}
+    own = [Pair(row, row if row.wire is Wire.CABLE else KERNEL) for row in ROWS]
+    across = [("afxdp", "afxdp")]
+    return own + [Pair(by_name[us], by_name[them], _TOGETHER) for us, them in across]
