@@ -50,11 +50,17 @@ struct op {
   hy_qt qt;       /* what it waits for */
   uint32_t other; /* OP_ACCEPT: the number that the new socket gets */
   uint64_t bytes, done;
-  uint32_t piece, crc;
+  uint32_t piece;
   bool last;  /* OP_PUSH: everything is pushed, and waits to be acknowledged */
   bool hold;  /* OP_POP: keeps what it gets until "release" */
   bool ended; /* OP_ECHO: the peer has ended */
   hy_sga unsent;
+};
+
+/* What a socket has moved one way since it was opened. */
+struct flow {
+  uint64_t bytes;
+  uint32_t crc;
 };
 
 /* Kept until the program ends, so that an order may name one that was closed. */
@@ -63,6 +69,7 @@ struct sock {
   hy_qd qd;
   uint32_t number;
   uint64_t pushed; /* where in its pattern it is */
+  struct flow in, out;
   struct op *ops;
 };
 
@@ -100,6 +107,7 @@ struct op *op_new(struct sock *s, uint64_t id, int kind);
 void op_start(struct agent *a, struct sock *s, struct op *op, const hy_addr *peer);
 void op_event(struct agent *a, hy_event *event);
 void pattern_fill(struct sock *s, const hy_sga *sga);
+void flow_add(struct flow *flow, const hy_sga *sga);
 uint64_t agent_now_ns(void);
 
 #endif

@@ -114,13 +114,18 @@ static void order_fill(const struct order *o) {
       break;
     pattern_fill(o->s, &sga);
     size_t len = hy_sga_bytes(&sga);
+    struct flow before = o->s->out;
+    flow_add(&o->s->out, &sga);
     rc = hy_push(o->a->shard, o->s->qd, &sga, NULL);
-    if (rc < 0)
-      hy_sga_free(o->a->shard, &sga);
-    else
+    if (rc == 0) {
       bytes += len;
+    } else {
+      o->s->out = before;
+      hy_sga_free(o->a->shard, &sga);
+    }
   }
-  answer_with(o->a, o->id, rc, ", \"bytes\": %" PRIu64, bytes);
+  answer_with(o->a, o->id, rc, ", \"bytes\": %" PRIu64 ", \"total\": %" PRIu64 ", \"crc\": %" PRIu32, bytes,
+              o->s->out.bytes, o->s->out.crc);
 }
 
 static void order_stats(const struct order *o) {

@@ -28,14 +28,16 @@ void pattern_fill(struct sock *s, const hy_sga *sga) {
   }
 }
 
-static uint32_t checksum(uint32_t crc, const hy_sga *sga) {
+/* Over what a socket has moved one way since it was opened, so that a stream may be read by several orders.
+ */
+void flow_add(struct flow *flow, const hy_sga *sga) {
   for (uint32_t i = 0; i < sga->nsegs; i++)
-    crc = (uint32_t)crc32(crc, sga->segs[i].addr, sga->segs[i].len_bytes);
-  return crc;
+    flow->crc = (uint32_t)crc32(flow->crc, sga->segs[i].addr, sga->segs[i].len_bytes);
+  flow->bytes += hy_sga_bytes(sga);
 }
 
-static void count(struct op *op, const hy_sga *sga) {
-  op->crc = checksum(op->crc, sga);
+static void count_in(struct sock *s, struct op *op, const hy_sga *sga) {
+  flow_add(&s->in, sga);
   op->done += hy_sga_bytes(sga);
 }
 
@@ -61,9 +63,12 @@ static void op_forget(struct sock *s, struct op *op) {
 static void op_end(struct agent *a, struct sock *s, struct op *op, int status, const hy_addr *peer) {
   char text[HY_ADDR_STRLEN] = "";
   hy_sga_free(a->shard, &op->unsent);
+  const struct flow *flow = op->kind == OP_PUSH || op->kind == OP_SENDTO ? &s->out : &s->in;
   answer_with(a, op->id, status,
-              ", \"bytes\": %" PRIu64 ", \"crc\": %" PRIu32 ", \"ended\": %s, \"peer\": \"%s\"", op->done,
-              op->crc, op->ended ? "true" : "false", peer->family != 0 ? hy_addr_format(peer, text) : text);
+              ", \"bytes\": %" PRIu64 ", \"total\": %" PRIu64 ", \"crc\": %" PRIu32
+              ", \"ended\": %s, \"peer\": \"%s\"",
+              op->done, flow->bytes, flow->crc, op->ended ? "true" : "false",
+              peer->family != 0 ? hy_addr_format(peer, text) : text);
   op_forget(s, op);
 }
 
@@ -77,11 +82,13 @@ static int piece_push(struct agent *a, struct sock *s, struct op *op) {
     pattern_fill(s, &op->unsent);
   }
   bool last = op->done + hy_sga_bytes(&op->unsent) == op->bytes;
-  uint32_t crc = checksum(op->crc, &op->unsent);
+  struct flow before = s->out;
+  flow_add(&s->out, &op->unsent); /* before they are given away */
   int rc = hy_push(a->shard, s->qd, &op->unsent, last ? &op->qt : NULL);
-  if (rc < 0)
+  if (rc < 0) {
+    s->out = before;
     return rc;
-  op->crc = crc;
+  }
   op->done += hy_sga_bytes(&op->unsent);
   op->last = last;
   if (last)
@@ -117,7 +124,8 @@ static int send_to(struct agent *a, struct sock *s, struct op *op, const hy_addr
   if (rc < 0)
     return rc;
   pattern_fill(s, &op->unsent);
-  count(op, &op->unsent);
+  flow_add(&s->out, &op->unsent);
+  op->done = op->bytes;
   return peer->port == 0 ? hy_push(a->shard, s->qd, &op->unsent, &op->qt)
                          : hy_pushto(a->shard, s->qd, &op->unsent, peer, &op->qt);
 }
@@ -153,9 +161,9 @@ static void adopt(struct agent *a, const struct op *op, const hy_event *event) {
 }
 
 /* True: more is to come. */
-static bool pop_more(struct agent *a, struct op *op, hy_event *event) {
+static bool pop_more(struct agent *a, struct sock *s, struct op *op, hy_event *event) {
   op->ended = event->sga.nsegs == 0;
-  count(op, &event->sga);
+  count_in(s, op, &event->sga);
   if (!op->hold)
     hy_sga_free(a->shard, &event->sga);
   else if (event->sga.nsegs > 0)
@@ -165,7 +173,7 @@ static bool pop_more(struct agent *a, struct op *op, hy_event *event) {
 
 /* Back to where it came from, and on to the next. */
 static int reflect_on(struct agent *a, struct sock *s, struct op *op, hy_event *event) {
-  count(op, &event->sga);
+  count_in(s, op, &event->sga);
   if (hy_pushto(a->shard, s->qd, &event->sga, &event->addr, NULL) < 0)
     hy_sga_free(a->shard, &event->sga); /* a datagram may be lost */
   return hy_pop(a->shard, s->qd, &op->qt);
@@ -180,13 +188,13 @@ static int go_on(struct agent *a, struct sock *s, struct op *op, hy_event *event
   case OP_PUSH:
     return op->last ? 1 : push_on(a, s, op);
   case OP_RECEIVE:
-    count(op, &event->sga);
+    count_in(s, op, &event->sga);
     hy_sga_free(a->shard, &event->sga);
     return 1;
   case OP_REFLECT:
     return reflect_on(a, s, op, event);
   case OP_POP:
-    return pop_more(a, op, event) ? hy_pop(a->shard, s->qd, &op->qt) : 1;
+    return pop_more(a, s, op, event) ? hy_pop(a->shard, s->qd, &op->qt) : 1;
   case OP_ECHO:
     if (event->op == HY_OP_POP && event->sga.nsegs == 0) {
       op->ended = true;
@@ -194,7 +202,7 @@ static int go_on(struct agent *a, struct sock *s, struct op *op, hy_event *event
       return rc < 0 ? rc : 1;
     }
     if (event->op == HY_OP_POP) {
-      count(op, &event->sga);
+      count_in(s, op, &event->sga);
       op->unsent = event->sga;
     }
     return echo_on(a, s, op);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ __all__ = ["AGENT", "AgentEnd", "AgentSock", "Spec", "launch"]
 
 BUILD = Path(os.environ.get("HYBRID_BUILD", Path(__file__).resolve().parents[3] / "build"))
 AGENT = BUILD / "tests" / "backends" / "backend-agent"
-_KNOWN = {"id", "status", "bytes", "crc", "ended", "peer"}
+_KNOWN = {"id", "status", "bytes", "total", "crc", "ended", "peer"}
 
 
 @dataclass
@@ -88,6 +89,10 @@ class AgentSock(Sock):
 
     def cancel(self, pending: Pending, expected: int = 0) -> None:
         self._now("cancel", pending.number, expected=expected)
+
+    def order_cancel(self, pending: Pending) -> None:
+        """Where it may be done already."""
+        self._later("cancel", pending.number).result(0, errno.ENOENT)
 
     def shutdown(self, expected: int = 0) -> None:
         self._now("shutdown", expected=expected)

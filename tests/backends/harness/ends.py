@@ -29,10 +29,14 @@ def at(address: str, port: int) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an operation ended. ``crc`` is over the bytes it moved, ``ended``: the peer had no more."""
+    """How an operation ended. ``ended``: the peer had no more.
+
+    ``total`` and ``crc`` are of all that the socket has moved in this direction since it was opened.
+    """
 
     status: int = 0
     bytes: int = 0
+    total: int = 0
     crc: int = 0
     ended: bool = False
     peer: str = ""
@@ -41,7 +45,7 @@ class Outcome:
     @property
     def moved(self) -> tuple[int, int]:
         """What the two sides of a transfer have in common."""
-        return self.bytes, self.crc
+        return self.total, self.crc
 
 
 class Pending:

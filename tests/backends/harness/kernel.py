@@ -32,6 +32,19 @@ def parse(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+class Flow:
+    """What a socket has moved one way."""
+
+    total = crc = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        self.total += len(data)
+        self.crc = zlib.crc32(data, self.crc)
+
+    def outcome(self, count: int, ended: bool = False, peer: str = "") -> Outcome:
+        return Outcome(bytes=count, total=self.total, crc=self.crc, ended=ended, peer=peer)
+
+
 class KernelSock(Sock):
     """A socket of the kernel's; which family, its first address tells."""
 
@@ -41,6 +54,7 @@ class KernelSock(Sock):
         self.end = end
         self.kind = kind
         self._made = made
+        self._in, self._out = Flow(), Flow()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -99,39 +113,39 @@ class KernelSock(Sock):
         return self._later(work(), "connect")
 
     def push(self, count: int, piece: int = 0) -> Pending:
-        data = random_bytes(count)
+        data = memoryview(random_bytes(count))
 
         async def work() -> Outcome:
-            step = piece or count
+            step = piece or _PIECE
             for start in range(0, count, step):
-                await self.end.loop.sock_sendall(self.sock, memoryview(data)[start : start + step])
-            return Outcome(bytes=count, crc=zlib.crc32(data))
+                await self.end.loop.sock_sendall(self.sock, data[start : start + step])
+                self._out.add(data[start : start + step])
+            return self._out.outcome(count)
 
         return self._later(work(), f"push of {count} bytes")
 
     def pop(self, count: int = 0, *, hold: bool = False) -> Pending:
         async def work() -> Outcome:
             buffer = memoryview(bytearray(_PIECE))
-            crc = have = 0
-            got = -1
+            have, got = 0, -1
             while got != 0 and (count == 0 or have < count):
                 most = min(_PIECE, count - have) if count else _PIECE
                 got = await self.end.loop.sock_recv_into(self.sock, buffer[:most])
-                crc = zlib.crc32(buffer[:got], crc)
+                self._in.add(buffer[:got])
                 have += got
-            return Outcome(bytes=have, crc=crc, ended=got == 0)
+            return self._in.outcome(have, ended=got == 0)
 
         return self._later(work(), f"pop of {count or 'all'} bytes")
 
     def echo(self) -> Pending:
         async def work() -> Outcome:
-            crc = have = 0
+            have = 0
             while data := await self.end.loop.sock_recv(self.sock, _PIECE):
-                crc = zlib.crc32(data, crc)
+                self._in.add(data)
                 have += len(data)
                 await self.end.loop.sock_sendall(self.sock, data)
             self.sock.shutdown(socket.SHUT_WR)
-            return Outcome(bytes=have, crc=crc, ended=True)
+            return self._in.outcome(have, ended=True)
 
         return self._later(work(), "echo")
 
@@ -140,18 +154,20 @@ class KernelSock(Sock):
         where = self._make(to) if to else None
 
         async def work() -> Outcome:
+            self._out.add(data)
             if where:
                 await self.end.loop.sock_sendto(self.sock, data, where)
             else:
                 await self.end.loop.sock_sendall(self.sock, data)
-            return Outcome(bytes=count, crc=zlib.crc32(data))
+            return self._out.outcome(count)
 
         return self._later(work(), f"datagram of {count} bytes")
 
     def receive(self) -> Pending:
         async def work() -> Outcome:
             data, peer = await self.end.loop.sock_recvfrom(self.sock, 65536)
-            return Outcome(bytes=len(data), crc=zlib.crc32(data), peer=at(peer[0], peer[1]))
+            self._in.add(data)
+            return self._in.outcome(len(data), peer=at(peer[0], peer[1]))
 
         return self._later(work(), "receive")
 

@@ -47,6 +47,7 @@ class Row:
     name: str
     wire: Wire
     stack: bool = True  # the common stack carries it, not the kernel's
+    sleeps: bool = True  # a wait without work gives the processor away
     one_process: bool = False  # both ends are shards of one agent
 
     def spec(self, place: Place, tied: ExitStack) -> Spec:

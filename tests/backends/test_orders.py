@@ -1,0 +1,203 @@
+"""Who closes first, what is closed before it was used, what comes before anybody has asked for it."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from tests.backends.harness.ends import at, ports
+from tests.backends.harness.meeting import Meet, Meeting
+
+
+def exchange(ours: object, theirs: object) -> None:
+    """A few bytes each way, so that both know the connection to be there."""
+    for here, there in ((ours, theirs), (theirs, ours)):
+        taken = there.pop(100)  # type: ignore[attr-defined]
+        here.push(100).result()  # type: ignore[attr-defined]
+        taken.result()
+
+
+def test_we_close_first(meet: Meet) -> None:
+    ours, theirs = meet()
+    exchange(ours, theirs)
+    ours.close()
+    assert theirs.pop().result().ended
+    theirs.close()
+
+
+def test_they_close_first(meet: Meet) -> None:
+    ours, theirs = meet()
+    exchange(ours, theirs)
+    theirs.close()
+    assert ours.pop().result().ended
+    ours.close()
+
+
+def test_both_close_at_once(talk: Meeting, role: str) -> None:
+    for _ in range(10):
+        ours, theirs = talk.meet(role)
+        exchange(ours, theirs)
+        ours.close()
+        theirs.close()
+
+
+def test_what_was_pushed_before_a_close_arrives(meet: Meet) -> None:
+    ours, theirs = meet()
+    pushed = ours.fill()
+    ours.close()
+    assert theirs.pop().result().moved == pushed.moved
+
+
+def test_what_comes_before_it_is_accepted_is_kept(talk: Meeting, role: str) -> None:
+    server_end, client_end = talk.ends(role)
+    listener, address = talk.listen(server_end)
+    client = client_end.stream()
+    client.connect(address).result()
+    pushed = client.push(1000).result()
+    client.shutdown()
+    server, accepted = listener.accept()
+    accepted.result()
+    assert server.pop().result().moved == pushed.moved
+
+
+def test_who_has_gone_before_it_was_accepted_is_still_accepted(talk: Meeting, role: str) -> None:
+    server_end, client_end = talk.ends(role)
+    listener, address = talk.listen(server_end)
+    client = client_end.stream()
+    client.connect(address).result()
+    pushed = client.push(1000).result()
+    client.close()
+    server, accepted = listener.accept()
+    accepted.result()
+    got = server.pop().result()
+    assert got.moved == pushed.moved
+    assert got.ended
+
+
+def test_accepted_connections_outlive_their_listener(meet: Meet) -> None:
+    ours, theirs = meet()  # which closes the listener
+    exchange(ours, theirs)
+
+
+def test_a_listener_that_closes_turns_away_who_waits(talk: Meeting, role: str) -> None:
+    server_end, client_end = talk.ends(role)
+    listener, address = talk.listen(server_end)
+    client = client_end.stream()
+    client.connect(address).result()
+    popping = client.pop()
+    listener.close()
+    assert popping.outcome().status == -errno.ECONNRESET
+
+
+def test_a_port_can_be_listened_on_again_at_once(talk: Meeting) -> None:
+    address = at(talk.us.addresses[4], next(ports))
+    for _ in range(3):
+        listener = talk.us.stream()
+        listener.bind(address)
+        listener.listen()
+        server, accepting = listener.accept()
+        client = talk.them.stream()
+        client.connect(address).result()
+        accepting.result()
+        exchange(server, client)
+        server.close()  # first, so that TIME_WAIT is ours
+        assert client.pop().result().ended
+        client.close()
+        listener.close()
+
+
+def test_a_port_belongs_to_one_listener(talk: Meeting) -> None:
+    listener, address = talk.listen(talk.us)
+    second = talk.us.stream()
+    second.bind(address, errno.EADDRINUSE)
+
+
+def test_what_was_never_used_closes(talk: Meeting) -> None:
+    for make in (talk.us.stream, talk.us.datagram):
+        make().close()
+        bound = make()
+        bound.bind(at(talk.us.addresses[4], 0))
+        assert not bound.local().endswith(":0")
+        bound.close()
+    listener, _ = talk.listen(talk.us)
+    listener.close()
+
+
+def test_a_descriptor_that_was_closed_is_no_longer_one(meet: Meet) -> None:
+    ours, _ = meet()
+    ours.close()
+    ours.close(errno.EBADF)
+    ours.shutdown(errno.EBADF)
+    ours.pop().result(errno.EBADF)
+    ours.push(1).result(errno.EBADF)
+
+
+def test_operations_under_way_end_with_their_descriptor(meet: Meet) -> None:
+    ours, theirs = meet()
+    popping = ours.pop()
+    ours.close()
+    popping.result(errno.ECANCELED)
+    assert theirs.pop().result().ended
+
+
+def test_an_accept_under_way_ends_with_its_listener(talk: Meeting) -> None:
+    listener, _ = talk.listen(talk.us)
+    _, accepting = listener.accept()
+    listener.close()
+    accepting.result(errno.ECANCELED)
+
+
+def test_a_close_with_unread_data_tells_the_peer_of_the_loss(meet: Meet) -> None:
+    ours, theirs = meet()
+    pushed = theirs.push(100).result()
+    assert ours.pop(1).result().bytes >= 1
+    theirs.push(100).result()
+    # It is there: a second connection's round trip came after it.
+    assert pushed.bytes == 100
+    popping = theirs.pop()
+    ours.abort()
+    popping.result(errno.ECONNRESET)
+
+
+def test_a_port_that_nobody_listens_on_refuses(talk: Meeting, role: str) -> None:
+    server_end, client_end = talk.ends(role)
+    client = client_end.stream()
+    client.connect(at(server_end.addresses[4], next(ports))).result(errno.ECONNREFUSED)
+
+
+def test_both_ends_agree_on_their_addresses(meet: Meet) -> None:
+    ours, theirs = meet()
+    assert ours.local() == theirs.peer()
+    assert ours.peer() == theirs.local()
+
+
+def test_an_accept_tells_who_it_is(talk: Meeting) -> None:
+    listener, address = talk.listen(talk.us)
+    _, accepting = listener.accept()
+    client = talk.them.stream()
+    client.connect(address).result()
+    assert accepting.result().peer == client.local()
+
+
+@pytest.mark.parametrize("waiting", [1, 5])
+def test_accepts_may_be_asked_for_before_anybody_comes(talk: Meeting, waiting: int) -> None:
+    listener, address = talk.listen(talk.us)
+    accepting = [listener.accept() for _ in range(waiting)]
+    clients = [talk.them.stream() for _ in range(waiting)]
+    for connecting in [client.connect(address) for client in clients]:
+        connecting.result()
+    peers = {pending.result().peer for _, pending in accepting}
+    assert peers == {client.local() for client in clients}
+
+
+def test_what_makes_no_sense_is_refused(meet: Meet, talk: Meeting) -> None:
+    fresh = talk.us.stream()
+    fresh.listen(expected=errno.EINVAL)  # unbound
+    fresh.pop().result(errno.ENOTCONN)
+    fresh.push(1).result(errno.ENOTCONN)
+    fresh.accept()[1].result(errno.EINVAL)
+    ours, _ = meet()
+    ours.accept()[1].result(errno.EINVAL)
+    ours.connect(at(talk.them.addresses[4], 9)).result(errno.EISCONN)
+    ours.bind(at(talk.us.addresses[4], 0), errno.EINVAL)
