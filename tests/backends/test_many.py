@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.backends.harness.meeting import Meeting
+from tests.backends.harness.meeting import Meeting, round_trips
 
 KIB = 1 << 10
 
@@ -47,9 +47,10 @@ def test_one_after_another(talk: Meeting, role: str) -> None:
         client.connect(address).result()
         accepting.result()
         taken = server.pop()
-        pushed = client.push(100).result()
+        client.push(100)
+        client.shutdown()
+        assert taken.result().bytes == 100
         client.close()
-        assert taken.result().moved == pushed.moved
         server.close()
 
 
@@ -58,10 +59,7 @@ def test_a_busy_connection_does_not_keep_others_waiting(talk: Meeting, role: str
     quiet, quiet_theirs = talk.meet(role)
     taken = busy_theirs.pop()
     pushing = busy.push(64 << 20)
-    for _ in range(20):
-        back = quiet_theirs.pop(1)
-        quiet.push(1).result()
-        back.result()
+    round_trips(quiet, quiet_theirs, 20)
     pushed = pushing.result()
     busy.shutdown()
     assert taken.result().moved == pushed.moved

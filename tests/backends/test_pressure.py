@@ -5,19 +5,10 @@ from __future__ import annotations
 import errno
 
 from tests.backends.harness.agent import AgentSock
-from tests.backends.harness.ends import Outcome, Sock
-from tests.backends.harness.meeting import Meet, Meeting
+from tests.backends.harness.ends import Outcome
+from tests.backends.harness.meeting import Meet, Meeting, round_trips
 
 MIB = 1 << 20
-
-
-def round_trips(ours: AgentSock, theirs: Sock, count: int = 50) -> None:
-    """So much has happened meanwhile."""
-    for _ in range(count):
-        for here, there in ((ours, theirs), (theirs, ours)):
-            taken = there.pop(1)
-            here.push(1).result()
-            taken.result()
 
 
 def fill_up(talk: Meeting, role: str, ours: AgentSock) -> Outcome:
@@ -54,7 +45,7 @@ def test_nothing_drains_while_nobody_reads(talk: Meeting, role: str) -> None:
     other, others = talk.meet(role)
     fill_up(talk, role, ours)
     draining = ours.drain()
-    round_trips(other, others)
+    round_trips(other, others, 50)
     assert not draining.done
     taken = theirs.pop(64 << 10)
     taken.result()

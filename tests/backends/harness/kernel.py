@@ -55,6 +55,8 @@ class KernelSock(Sock):
         self.kind = kind
         self._made = made
         self._in, self._out = Flow(), Flow()
+        # asyncio knows one reader and one writer of a descriptor: the others wait for their turn.
+        self._reading, self._writing = asyncio.Lock(), asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -98,7 +100,8 @@ class KernelSock(Sock):
         fresh = self.end.keep(KernelSock(self.end, self.kind))
 
         async def work() -> Outcome:
-            fresh._made, peer = await self.end.loop.sock_accept(self.sock)
+            async with self._reading:
+                fresh._made, peer = await self.end.loop.sock_accept(self.sock)
             return Outcome(peer=at(peer[0], peer[1]))
 
         return fresh, self._later(work(), "accept")
@@ -117,9 +120,10 @@ class KernelSock(Sock):
 
         async def work() -> Outcome:
             step = piece or _PIECE
-            for start in range(0, count, step):
-                await self.end.loop.sock_sendall(self.sock, data[start : start + step])
-                self._out.add(data[start : start + step])
+            async with self._writing:
+                for start in range(0, count, step):
+                    await self.end.loop.sock_sendall(self.sock, data[start : start + step])
+                    self._out.add(data[start : start + step])
             return self._out.outcome(count)
 
         return self._later(work(), f"push of {count} bytes")
@@ -128,11 +132,12 @@ class KernelSock(Sock):
         async def work() -> Outcome:
             buffer = memoryview(bytearray(_PIECE))
             have, got = 0, -1
-            while got != 0 and (count == 0 or have < count):
-                most = min(_PIECE, count - have) if count else _PIECE
-                got = await self.end.loop.sock_recv_into(self.sock, buffer[:most])
-                self._in.add(buffer[:got])
-                have += got
+            async with self._reading:
+                while got != 0 and (count == 0 or have < count):
+                    most = min(_PIECE, count - have) if count else _PIECE
+                    got = await self.end.loop.sock_recv_into(self.sock, buffer[:most])
+                    self._in.add(buffer[:got])
+                    have += got
             return self._in.outcome(have, ended=got == 0)
 
         return self._later(work(), f"pop of {count or 'all'} bytes")
@@ -155,17 +160,19 @@ class KernelSock(Sock):
 
         async def work() -> Outcome:
             self._out.add(data)
-            if where:
-                await self.end.loop.sock_sendto(self.sock, data, where)
-            else:
-                await self.end.loop.sock_sendall(self.sock, data)
+            async with self._writing:
+                if where:
+                    await self.end.loop.sock_sendto(self.sock, data, where)
+                else:
+                    await self.end.loop.sock_sendall(self.sock, data)
             return self._out.outcome(count)
 
         return self._later(work(), f"datagram of {count} bytes")
 
     def receive(self) -> Pending:
         async def work() -> Outcome:
-            data, peer = await self.end.loop.sock_recvfrom(self.sock, 65536)
+            async with self._reading:
+                data, peer = await self.end.loop.sock_recvfrom(self.sock, 65536)
             self._in.add(data)
             return self._in.outcome(len(data), peer=at(peer[0], peer[1]))
 

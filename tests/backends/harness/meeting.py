@@ -10,12 +10,21 @@ from typing import Self
 from tests.backends.harness.agent import AgentEnd, AgentSock, launch
 from tests.backends.harness.ends import End, Sock, at, ports
 from tests.backends.harness.kernel import KernelEnd
-from tests.backends.harness.rows import Config, Pair, Row
+from tests.backends.harness.rows import ROOMY, Config, Pair, Row
 from tests.backends.harness.wires import Place, Wire, lay, name_of_wire
 
-__all__ = ["Meet", "Meeting"]
+__all__ = ["Meet", "Meeting", "round_trips"]
 
 Meet = Callable[..., tuple[AgentSock, Sock]]
+
+
+def round_trips(ours: Sock, theirs: Sock, count: int = 1) -> None:
+    """A byte there and a byte back, so often: what was sent on the wire before has arrived."""
+    for _ in range(count):
+        for here, there in ((ours, theirs), (theirs, ours)):
+            taken = there.pop(1)
+            here.push(1)  # is acknowledged by what comes back, or a little later
+            taken.result()
 
 
 class Meeting:
@@ -63,11 +72,11 @@ class Meeting:
             None if row.kernel else row.spec(place, self._running)
             for row, place in zip(rows, self.places, strict=True)
         ]
-        settings = [word for key, value in config.items() for word in ("--config", f"{key}={value}")]
         ends: list[End] = []
         ours = [spec for spec in specs if spec is not None]
-        for spec in ours:
-            spec.arguments[:0] = settings
+        for spec, limits in zip(specs, (config, ROOMY), strict=True):  # only ours run out
+            if spec is not None:
+                spec.arguments[:0] = [w for key, value in limits.items() for w in ("--config", f"{key}={value}")]
         if self.pair.us.one_process and len(ours) == 2:
             ends += launch(ours, self.places[0].side, self._log)
         else:
