@@ -23,6 +23,7 @@ from hybrid.api.errors import (
     WouldBlockError,
 )
 from hybrid.api.host import Host, Link, LocalAddress, Neighbour, Route
+from hybrid.api.placement import Backend, Placement
 from hybrid.api.queue import Event, Kind, Op, Queue, Token
 from hybrid.api.sga import Sga
 from hybrid.api.shard import Shard, link, stat_help, stat_names
@@ -34,6 +35,7 @@ __all__ = [
     "Address",
     "AddressInUseError",
     "AddressNotAvailableError",
+    "Backend",
     "BrokenError",
     "CancelledError",
     "Clock",
@@ -50,6 +52,7 @@ __all__ = [
     "NotConnectedError",
     "NotServedError",
     "Op",
+    "Placement",
     "Queue",
     "QueueError",
     "RefusedError",

@@ -40,7 +40,8 @@ def test_a_c_file_says_its_licence_and_then_what_it_is() -> None:
         # What NAME.c is for may stand in NAME.h.
         told = second.startswith("/*") or (path.suffix == ".c" and second.endswith(f'/{path.stem}.h"'))
         # What is loaded into the kernel, and the headers that it shares, is also under the kernel's licence.
-        dual = path.is_relative_to(TOP / "hybrid/bpf") and "(GPL-2.0-only OR BSD-2-Clause)"
+        kernels = path.is_relative_to(TOP / "hybrid/bpf") or path.name.endswith(".bpf.c")
+        dual = kernels and "(GPL-2.0-only OR BSD-2-Clause)"
         licences = {
             f"/* SPDX-License-Identifier: {licence} */" for licence in ("Apache-2.0", dual) if licence
         }

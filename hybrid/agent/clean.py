@@ -1,4 +1,4 @@
-"""Takes away what hybrid made: programs, pins, what it remembers, reserved ports. Nothing else."""
+"""Takes away what hybrid made: programs, pins, what it remembers, reserved ports, settings. Nothing else."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from functools import partial
 from pathlib import Path
 
 from hybrid.agent import ports
+from hybrid.agent.changes import Change, Journal, Undone
 from hybrid.agent.state import LOCK, RUN, Namespace, Stored, locked, stored_files
 from hybrid.bpf import PinState, attached
 from hybrid.bpf.bpffs import ROOT
 from hybrid.errors import BusyError, HybridError
 from hybrid.lab import netns
 from hybrid.launch.record import records
+from hybrid.ranges import format_ranges
 
 _NAMES = Path("/run/netns")
 
 
 @dataclass
 class Cleaned:
-    """What was removed, and what could not be, in words."""
+    """What was removed, put back, left alone although it had been ours, and what could not be, in words."""
 
     removed: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
@@ -39,6 +43,7 @@ def clean(*, everything: bool = False, force: bool = False) -> Cleaned:
             _check_idle(here, everything)
         _pins(here, everything, done)
         _files(here, everything, done)
+        _changes(here, everything, done)
         _records(done)
         _folders()
     return done
@@ -75,7 +80,7 @@ def _files(here: Namespace, everything: bool, done: Cleaned) -> None:
         stale = stored.namespace.boot != here.boot
         if stored.namespace == here and not stale:
             if stored.ports:
-                said = ports.format_ports(stored.ports)
+                said = format_ranges(stored.ports)
                 _try(done, f"reserved local ports {said}", partial(_release, stored))
         elif not stale and not everything:
             continue
@@ -93,13 +98,58 @@ def _release(stored: Stored) -> None:
 
 def _release_elsewhere(stored: Stored, done: Cleaned) -> None:
     """In a namespace that has a name. One without processes or a name is gone, and its settings with it."""
+    name = _name_of(stored.namespace)
+    if name is not None:
+        said = format_ranges(stored.ports)
+        release = partial(netns.run_in, name, partial(_release, stored))
+        _try(done, f"reserved local ports {said} in {name}", release)
+
+
+def _name_of(namespace: Namespace) -> str | None:
     for name in sorted(path.name for path in _NAMES.glob("*")):
         with contextlib.suppress(HybridError, OSError):
-            if netns.run_in(name, Namespace.current) == stored.namespace:
-                said = ports.format_ports(stored.ports)
-                release = partial(netns.run_in, name, partial(_release, stored))
-                _try(done, f"reserved local ports {said} in {name}", release)
-                return
+            if netns.run_in(name, Namespace.current) == namespace:
+                return name
+    return None
+
+
+def _changes(here: Namespace, everything: bool, done: Cleaned) -> None:
+    """Settings that `hybrid doctor --fix` changed from here, or from where nothing is any more."""
+    journal = Journal()
+    for change in reversed(journal.changes()):
+        namespace = change.namespace
+        if namespace.boot != here.boot:  # the machine began anew, with settings of its own
+            change.path.unlink(missing_ok=True)
+        elif namespace == here or not change.setting.local:
+            if namespace == here or everything or not _is_alive(namespace):
+                _undo(done, change, partial(journal.undo, change))
+        elif everything and (name := _name_of(namespace)) is not None:
+            _undo(done, change, partial(netns.run_in, name, partial(journal.undo, change)))
+        elif not _is_alive(namespace):
+            done.left.append(f"{change} (its network namespace is gone)")
+            change.path.unlink(missing_ok=True)
+
+
+def _undo(done: Cleaned, change: Change, undo: Callable[[], Undone]) -> None:
+    try:
+        match undo():
+            case Undone.RESTORED:
+                done.restored.append(f"{change.setting}: {change.before}")
+            case Undone.THEIRS:
+                done.left.append(f"{change} (somebody else has changed it since)")
+            case Undone.GONE:
+                done.left.append(f"{change} (there is no such setting any more)")
+    except HybridError as error:
+        done.failed.append(f"{change.setting}: {error.message}")
+
+
+def _is_alive(namespace: Namespace) -> bool:
+    """Whether a process is in it, or a name keeps it."""
+    for path in (*_NAMES.glob("*"), *Path("/proc").glob("[0-9]*/ns/net")):
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == namespace.inode:
+                return True
+    return False
 
 
 def _records(done: Cleaned) -> None:
@@ -114,7 +164,7 @@ def _records(done: Cleaned) -> None:
 
 def _folders() -> None:
     """Our own folders, where nothing is left in them."""
-    for folder in (ROOT, RUN / "applied", RUN / "shards"):
+    for folder in (ROOT, RUN / "applied", RUN / "changes", RUN / "shards"):
         with contextlib.suppress(OSError):
             folder.rmdir()
     with contextlib.suppress(OSError):

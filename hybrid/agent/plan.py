@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hybrid.agent.desired import outgoing
-from hybrid.agent.ports import format_ports, spread
+from hybrid.agent.ports import spread
 from hybrid.agent.state import Applied
 from hybrid.bpf import Obtained, XdpMode
 from hybrid.policy import CompiledInterface, Rule, describe
+from hybrid.ranges import format_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class ReservePorts:
     ours_after: frozenset[int]
 
     def __str__(self) -> str:
-        said = format_ports(self.ours_after)
+        said = format_ranges(self.ours_after)
         return f"reserve local ports {said} for steered connections" if said else "release local ports"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hybrid.agent.desired import PortRange
 from hybrid.errors import from_errno
+from hybrid.ranges import format_ranges, parse_ranges
 
 _SETTING = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
 
@@ -19,7 +20,7 @@ _SETTING = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
 def read() -> frozenset[int]:
     """The ports reserved in the calling thread's network namespace."""
     try:
-        return parse(_SETTING.read_text())
+        return parse_ranges(_SETTING.read_text())
     except OSError as error:
         raise from_errno(error.errno or 0, f"read {_SETTING}") from None
 
@@ -28,30 +29,9 @@ def write(ports: Iterable[int]) -> None:
     """Replaces them."""
     try:
         # An empty write is no write: a lone newline is what empties the setting.
-        _SETTING.write_text(format_ports(ports) + "\n")
+        _SETTING.write_text(format_ranges(ports) + "\n")
     except OSError as error:
         raise from_errno(error.errno or 0, f"write {_SETTING}") from None
-
-
-def parse(text: str) -> frozenset[int]:
-    """``8080,40000-40095`` as single ports."""
-    ports: set[int] = set()
-    for part in text.strip().split(","):
-        if part:
-            low, _, high = part.partition("-")
-            ports.update(range(int(low), int(high or low) + 1))
-    return frozenset(ports)
-
-
-def format_ports(ports: Iterable[int]) -> str:
-    """The kernel's own form."""
-    runs: list[list[int]] = []
-    for port in sorted(set(ports)):
-        if runs and runs[-1][1] == port - 1:
-            runs[-1][1] = port
-        else:
-            runs.append([port, port])
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
 def spread(ranges: Iterable[PortRange]) -> frozenset[int]:

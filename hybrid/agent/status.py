@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hybrid.agent import ports
 from hybrid.agent.state import Namespace, Store, stored_files
 from hybrid.bpf import Counters, Obtained, PinState, attached
 from hybrid.errors import HybridError
 from hybrid.launch.record import ShardRecord, records
 from hybrid.policy import describe
+from hybrid.ranges import format_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,6 @@ def gather(namespace: Namespace | None = None) -> Status:
     return Status(
         tuple(sorted(interfaces, key=lambda i: i.obtained.ifname)),
         tuple(shards),
-        ports.format_ports(store.ports()),
+        format_ranges(store.ports()),
         tuple(leftovers),
     )

@@ -15,6 +15,7 @@ from hybrid._native import ffi, lib
 from hybrid.api._handle import Handle
 from hybrid.api.address import Address, AddressLike
 from hybrid.api.errors import LimitError, QueueError, ShardBusyError, TimedOutError, WouldBlockError, failure
+from hybrid.api.placement import Backend
 from hybrid.api.sga import Sga
 
 if TYPE_CHECKING:
@@ -148,6 +149,11 @@ class Queue:
         """``backlog`` bounds connections half open plus those not yet accepted."""
         self._handle.check("listen", lib.hy_listen, self.qd, backlog)
         return self
+
+    @property
+    def backend(self) -> Backend:
+        """What carries it; :attr:`Backend.AUTO` as long as it is neither bound nor connected."""
+        return Backend(self._handle.check(f"what carries {self}", lib.hy_backend_of, self.qd))
 
     @property
     def local(self) -> Address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 import weakref
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +15,7 @@ from hybrid.api.address import Address
 from hybrid.api.config import Clock, Config
 from hybrid.api.errors import NotServedError, StaleTokenError, TimedOutError, check, failure
 from hybrid.api.host import Host
+from hybrid.api.placement import Backend, Placement, rows_to_c
 from hybrid.api.queue import Event, Kind, Op, Payload, Queue, Token
 from hybrid.api.sga import Sga
 from hybrid.api.wire import Wire
@@ -118,11 +120,24 @@ class Shard:
 
     # -- queues and buffers -----------------------------------------------------
 
-    def socket(self, kind: Kind = Kind.STREAM) -> Queue:
-        """A new queue."""
+    def socket(self, kind: Kind = Kind.STREAM, backend: Backend = Backend.AUTO) -> Queue:
+        """A new queue; ``backend`` insists on what carries it, whatever the placement table says."""
         out = ffi.new("hy_qd *")
         self._handle.check("socket", lib.hy_socket, kind, out)
-        return Queue(self, self._handle, out[0], kind)
+        queue = Queue(self, self._handle, out[0], kind)
+        if backend is not Backend.AUTO:
+            try:
+                self._handle.check(
+                    f"a queue on {backend.name.lower()}", lib.hy_set_backend, queue.qd, backend
+                )
+            except BaseException:
+                queue.close()
+                raise
+        return queue
+
+    def place(self, rows: Sequence[Placement]) -> None:
+        """Replaces the table that says which local ports are carried by what. Bound queues stay."""
+        self._handle.check("set the placement table", lib.hy_place, rows_to_c(rows), len(rows))
 
     @property
     def sga_max(self) -> int:
@@ -242,6 +257,12 @@ class Shard:
     def set_notice_fd(self, fd: int) -> None:
         """Where notices go (:mod:`hybrid.host`); -1: nowhere. The caller keeps the descriptor open."""
         self._handle.check("set the notice descriptor", lib.hy_shard_set_notice_fd, fd)
+
+    def remove_device(self, ifindex: int, queue: int = 0) -> None:
+        """Takes a device out; connections over it end with ``ENETDOWN``, listeners stay."""
+        self._handle.check(
+            f"remove queue {queue} of interface {ifindex}", lib.hy_shard_remove_device, ifindex, queue
+        )
 
     def attach_wire(self, ifindex: int = 1) -> Wire:
         """A device whose wire is the caller: frames are handed in and collected by hand."""

@@ -121,6 +121,8 @@ static int pin_all(hy_steer *steer, const char *staging, hy_steer_error *error) 
     err = steer_pin(steer->program_fd, staging, "program", error);
   if (!err)
     err = steer_pin(steer->queues_fd, staging, "queues", error);
+  if (!err)
+    err = steer_pin(steer->return_fd, staging, "return", error);
   return err;
 }
 
@@ -247,6 +249,8 @@ static int open_pins(hy_steer *steer, hy_steer_error *error) {
   for (int i = 0; !err && i < STEER_MAP_COUNT; i++) {
     err = steer_pin_open(directory, steer_map_names[i], &steer->map_fds[i]);
     missing = steer_map_names[i];
+    if (err == -ENOENT && i >= STEER_MAPS_FIRST && steer->meta.minor < 1)
+      err = 0;
     if (!err && i == STEER_MAP_META) {
       err = meta_read(steer, error);
       if (err)
@@ -257,6 +261,11 @@ static int open_pins(hy_steer *steer, hy_steer_error *error) {
     err = steer_pin_open(directory, missing = "link", &steer->link_fd);
   if (!err)
     err = steer_pin_open(directory, missing = "queues", &steer->queues_fd);
+  if (!err) {
+    err = steer_pin_open(directory, missing = "return", &steer->return_fd);
+    if (err == -ENOENT && steer->meta.minor < 1)
+      err = 0;
+  }
   if (err)
     return steer_fail(error, err, "cannot open %s/%s: %s", directory, missing, strerror(-err));
   struct bpf_link_info info;
@@ -304,6 +313,20 @@ static int pin_replace(int fd, const char *directory, const char *name, const ch
   return err;
 }
 
+/* Maps that the layout has got since steer was pinned become steer's. */
+static int maps_adopt(hy_steer *steer, hy_steer *fresh, hy_steer_error *error) {
+  for (int i = STEER_MAPS_FIRST; i < STEER_MAP_COUNT; i++) {
+    if (steer->map_fds[i] >= 0)
+      continue;
+    int err = steer_pin(fresh->map_fds[i], steer->directory, steer_map_names[i], error);
+    if (err)
+      return err;
+    steer->map_fds[i] = fresh->map_fds[i];
+    fresh->map_fds[i] = -1;
+  }
+  return 0;
+}
+
 static int upgrade_locked(hy_steer *steer, const char *object, hy_steer_error *error) {
   hy_steer fresh;
   steer_init(&fresh);
@@ -311,7 +334,8 @@ static int upgrade_locked(hy_steer *steer, const char *object, hy_steer_error *e
     fresh.map_fds[i] = steer->map_fds[i];
   int err = steer_load_object(&fresh, object, error);
   for (int i = 0; i < STEER_MAP_COUNT; i++)
-    fresh.map_fds[i] = -1; /* lent, not given */
+    if (steer->map_fds[i] >= 0)
+      fresh.map_fds[i] = -1; /* lent, not given */
   if (err)
     goto out;
   uint8_t running[HY_STEER_TAG_BYTES], shipped[HY_STEER_TAG_BYTES];
@@ -325,6 +349,9 @@ static int upgrade_locked(hy_steer *steer, const char *object, hy_steer_error *e
   }
   if (memcmp(running, shipped, sizeof(running)) == 0)
     goto out;
+  err = maps_adopt(steer, &fresh, error);
+  if (err)
+    goto out;
   LIBBPF_OPTS(bpf_link_update_opts, options, .flags = BPF_F_REPLACE,
               .old_prog_fd = (uint32_t)steer->program_fd);
   err = bpf_link_update(steer->link_fd, fresh.program_fd, &options);
@@ -337,13 +364,21 @@ static int upgrade_locked(hy_steer *steer, const char *object, hy_steer_error *e
   if (!err)
     err = pin_replace(fresh.queues_fd, steer->directory, "queues", "queues-new", error);
   if (!err)
+    err = pin_replace(fresh.return_fd, steer->directory, "return", "return-new", error);
+  if (!err) {
+    steer->meta.minor = STEER_MINOR;
+    err = meta_write(steer, error);
+  }
+  if (!err)
     err = 1;
   /* The new programs become the handle's, the old ones go with fresh. */
-  int old_program = steer->program_fd, old_queues = steer->queues_fd;
+  hy_steer old = *steer;
   steer->program_fd = fresh.program_fd;
   steer->queues_fd = fresh.queues_fd;
-  fresh.program_fd = old_program;
-  fresh.queues_fd = old_queues;
+  steer->return_fd = fresh.return_fd;
+  fresh.program_fd = old.program_fd;
+  fresh.queues_fd = old.queues_fd;
+  fresh.return_fd = old.return_fd;
 out:
   steer_fini(&fresh);
   return err;

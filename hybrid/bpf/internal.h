@@ -18,7 +18,10 @@ struct bpf_object;
   X(META, "meta")                                                                                            \
   X(GENERATIONS, "generations")                                                                              \
   X(COUNTERS, "counters")                                                                                    \
-  X(XSKS, "xsks")
+  X(XSKS, "xsks")                                                                                            \
+  X(PORTS, "ports")                                                                                          \
+  X(LEASES, "leases")                                                                                        \
+  X(STATE, "state")
 
 enum steer_map {
 #define STEER_MAP_ENUM(symbol, name) STEER_MAP_##symbol,
@@ -27,6 +30,9 @@ enum steer_map {
       STEER_MAP_COUNT
 };
 
+/* Of layout 1.0; those behind are missing in what an older build pinned, until it is upgraded. */
+enum { STEER_MAPS_FIRST = STEER_MAP_XSKS + 1 };
+
 extern const char *const steer_map_names[STEER_MAP_COUNT];
 
 /* Every descriptor is the handle's own, or -1. */
@@ -34,6 +40,7 @@ struct hy_steer {
   int link_fd;
   int program_fd; /* the one that runs, by the link's word where there is a link */
   int queues_fd;
+  int return_fd; /* -1 also where an older build pinned what is there */
   int map_fds[STEER_MAP_COUNT];
   struct steer_meta meta;
   char directory[PATH_MAX]; /* empty: not pinned */
@@ -59,7 +66,7 @@ void steer_capture_end(struct steer_capture *capture);
 
 void steer_init(hy_steer *steer);
 /*
- * Loads both programs into steer. Maps that steer has already are used in place
+ * Loads the programs into steer. Maps that steer has already are used in place
  * of new ones; program descriptors it has are replaced.
  */
 int steer_load_object(hy_steer *steer, const char *path, hy_steer_error *error);
@@ -73,6 +80,8 @@ int steer_lock(const char *directory, hy_steer_error *error);
 /* Makes "new-..." beside directory; its path goes to out (PATH_MAX bytes). Removes leftovers of others. */
 int steer_staging_make(const char *directory, char *out, hy_steer_error *error);
 int steer_pin(int fd, const char *directory, const char *name, hy_steer_error *error);
+/* No error where there is no such pin. */
+int steer_unpin(const char *directory, const char *name);
 int steer_pin_open(const char *directory, const char *name, int *fd);
 /* As hy_steer_remove, by whoever holds the lock. */
 int steer_remove_locked(const char *directory, hy_steer_error *error);

@@ -8,6 +8,13 @@
  *   generations  ARRAY_OF_MAPS[1]   -> ARRAY[1] of struct steer_ruleset
  *   counters     PERCPU_ARRAY[1]    struct steer_counters  written by the program only
  *   xsks         XSKMAP[64]         AF_XDP socket of each receive queue
+ *   ports        DEVMAP[2]          the veth of the interface's DPDK port, and the interface     since 1.1
+ *   leases       XSKMAP[1]          whether a program has that port                              since 1.1
+ *   state        ARRAY[1]           struct steer_state      written by the control plane         since 1.1
+ *
+ * A lease is an AF_XDP socket that moves nothing. The program that has the DPDK port holds its last
+ * descriptor, so when that program ends, however it ends, the kernel empties the slot and frames for
+ * the port pass: a veth would go on swallowing them.
  *
  * A change of rules fills a new ruleset and puts it into generations[0]. That is
  * one pointer store, so a frame sees the old rules or the new, and the system
@@ -31,7 +38,7 @@ enum {
    * to an enum or takes a reserved field); another major needs new maps.
    */
   STEER_MAJOR = 1,
-  STEER_MINOR = 0,
+  STEER_MINOR = 1,
 
   STEER_RULES = 256,             /* in one generation */
   STEER_SLOTS = 2 * STEER_RULES, /* rule counters */
@@ -46,7 +53,7 @@ enum {
 
 /*
  * Why a frame went where it went: X(symbol, name, help). Each frame counts under
- * exactly one. All but REDIRECTED and RULE_DROP leave the frame to the kernel.
+ * exactly one. All but REDIRECTED, DPDK and RULE_DROP leave the frame to the kernel.
  */
 #define STEER_REASONS(X)                                                                                     \
   X(REDIRECTED, "redirected", "a rule sent it to the AF_XDP socket of its queue")                            \
@@ -64,7 +71,10 @@ enum {
   X(ROUTING, "routing", "an IPv6 routing header with segments left")                                         \
   X(EXT_DEPTH, "ext-depth", "more IPv6 extension headers than are followed")                                 \
   X(TRUNCATED, "truncated", "the frame ends before its headers or lengths do")                               \
-  X(MALFORMED, "malformed", "a header contradicts itself (version, length or offset)")
+  X(MALFORMED, "malformed", "a header contradicts itself (version, length or offset)")                       \
+  X(DPDK, "dpdk", "a rule sent it to the DPDK port of the interface")                                        \
+  X(NO_PORT, "no-port", "a rule matched, but no program has the DPDK port")                                  \
+  X(KERNEL_FLOW, "kernel-flow", "a rule with a fallback left it to the kernel, which has the connection")
 
 enum steer_reason {
 #define STEER_REASON_ENUM(symbol, name, help) STEER_##symbol,
@@ -77,6 +87,15 @@ enum steer_verdict {
   STEER_TO_AFXDP = 1,
   STEER_TO_KERNEL = 2,
   STEER_TO_DROP = 3,
+  STEER_TO_DPDK = 4,
+  STEER_TO_URING = 5, /* the loader's word; the program is given STEER_TO_KERNEL */
+};
+
+/* What ports holds. */
+enum steer_port {
+  STEER_PORT_DPDK = 0, /* the near end of the veth whose far end the DPDK port has */
+  STEER_PORT_SELF = 1, /* the interface itself, for what comes back */
+  STEER_PORTS = 2,
 };
 
 /* A frame has one of these bits, a rule the set of those that it accepts. */
@@ -97,7 +116,7 @@ struct steer_head {
   __u8 kinds;      /* set of enum steer_kind */
   __u8 verdict;    /* enum steer_verdict */
   __u8 prefixed;   /* 1: the prefixes decide as well */
-  __u8 reserved;
+  __u8 fallback;   /* 1: connections that the kernel has stay its own, see struct steer_state; since 1.1 */
 };
 
 /*
@@ -140,7 +159,8 @@ struct steer_rule {
   struct steer_match match;
   __s32 priority;
   __u8 verdict;
-  __u8 reserved[3];
+  __u8 fallback; /* enum hy_backend; since 1.1 */
+  __u8 reserved[2];
   struct steer_rule_count base; /* the slot's counters when this rule was given it */
 };
 
@@ -173,11 +193,21 @@ struct steer_meta {
   char note[128]; /* why obtained is not what was preferred; empty if it is */
 };
 
+/*
+ * While the bypass of a listener was not there, the kernel has accepted connections in its place. They are
+ * not to be torn down when it is back, so for as long as there may be some, the kernel is asked.
+ */
+struct steer_state {
+  __u32 kernel_flows; /* 1: rules with a fallback look for a connection of the kernel's first */
+  __u32 reserved[15];
+};
+
 /* What the second program of the object (steer_queues) writes over its input: the queue each socket is bound
  * to. */
 enum { STEER_QUEUE_EMPTY = 0xffffffff };
 struct steer_queues {
   __u32 bound_to[STEER_QUEUES];
+  __u32 leased; /* STEER_QUEUE_EMPTY: no; since 1.1 */
 };
 
 #ifndef __cplusplus
@@ -188,6 +218,7 @@ STEER_ASSERT(sizeof(struct steer_match) == 40);
 STEER_ASSERT(sizeof(struct steer_rule) == 144);
 STEER_ASSERT(sizeof(struct steer_ruleset) == 16 + STEER_RULES * (8 + 2 + 64 + 144));
 STEER_ASSERT(sizeof(struct steer_meta) == 168);
+STEER_ASSERT(sizeof(struct steer_state) == 64);
 STEER_ASSERT((int)STEER_REASON_COUNT <= (int)STEER_REASONS_MAX);
 /* A per-CPU allocation may not exceed 32 KiB (PCPU_MIN_UNIT_SIZE). */
 STEER_ASSERT(sizeof(struct steer_counters) <= 32768);

@@ -27,7 +27,7 @@ void steer_fd_close(int *fd) {
 
 void steer_init(hy_steer *steer) {
   memset(steer, 0, sizeof(*steer));
-  steer->link_fd = steer->program_fd = steer->queues_fd = -1;
+  steer->link_fd = steer->program_fd = steer->queues_fd = steer->return_fd = -1;
   for (int i = 0; i < STEER_MAP_COUNT; i++)
     steer->map_fds[i] = -1;
 }
@@ -36,6 +36,7 @@ void steer_fini(hy_steer *steer) {
   steer_fd_close(&steer->link_fd);
   steer_fd_close(&steer->program_fd);
   steer_fd_close(&steer->queues_fd);
+  steer_fd_close(&steer->return_fd);
   for (int i = 0; i < STEER_MAP_COUNT; i++)
     steer_fd_close(&steer->map_fds[i]);
 }
@@ -103,6 +104,8 @@ int steer_load_object(hy_steer *steer, const char *path, hy_steer_error *error) 
     err = take_program(object, "hybrid_steer", &steer->program_fd);
   if (!err)
     err = take_program(object, "hybrid_queues", &steer->queues_fd);
+  if (!err)
+    err = take_program(object, "hybrid_return", &steer->return_fd);
 out:
   bpf_object__close(object);
   steer_capture_end(&said);

@@ -66,7 +66,8 @@ int steer_lock(const char *directory, hy_steer_error *error) {
 }
 
 static bool is_ours(const char *name) {
-  static const char *const others[] = {"link", "program", "program-new", "queues", "queues-new"};
+  static const char *const others[] = {"link",       "program", "program-new", "queues",
+                                       "queues-new", "return",  "return-new",  "return-link"};
   for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
     if (strcmp(name, others[i]) == 0)
       return true;
@@ -95,7 +96,7 @@ static int refuse_foreign(const char *directory, const char *name) {
   return is_ours(name) ? 0 : -ENOTEMPTY;
 }
 
-static int unpin(const char *directory, const char *name) {
+int steer_unpin(const char *directory, const char *name) {
   char path[PATH_MAX];
   int err = path_join(path, directory, "", name);
   if (err)
@@ -113,14 +114,18 @@ int steer_remove_locked(const char *directory, hy_steer_error *error) {
    * Detached by word first: dropping the last reference would do it too, but some
    * time later, and the caller wants the interface free on return.
    */
-  int link_fd;
-  if (steer_pin_open(directory, "link", &link_fd) == 0) {
+  static const char *const links[] = {"link", "return-link"};
+  for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
+    int link_fd;
+    if (steer_pin_open(directory, links[i], &link_fd) != 0)
+      continue;
     err = bpf_link_detach(link_fd);
     close(link_fd);
     if (err)
-      return steer_fail(error, err, "cannot detach the link pinned in %s: %s", directory, strerror(-err));
+      return steer_fail(error, err, "cannot detach the %s pinned in %s: %s", links[i], directory,
+                        strerror(-err));
   }
-  err = each_name(directory, unpin);
+  err = each_name(directory, steer_unpin);
   if (!err && rmdir(directory) != 0)
     err = -errno;
   if (err)

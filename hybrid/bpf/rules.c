@@ -19,7 +19,8 @@ static_assert((int)HY_STEER_QUEUES == (int)STEER_QUEUES, "one limit");
 static_assert((int)HY_STEER_NAME_BYTES == (int)STEER_NAME_BYTES, "one limit");
 static_assert((int)HY_STEER_REASONS_MAX == (int)STEER_REASONS_MAX, "one limit");
 static_assert((int)HY_STEER_AFXDP == (int)STEER_TO_AFXDP && (int)HY_STEER_KERNEL == (int)STEER_TO_KERNEL &&
-                  (int)HY_STEER_DROP == (int)STEER_TO_DROP,
+                  (int)HY_STEER_DROP == (int)STEER_TO_DROP && (int)HY_STEER_DPDK == (int)STEER_TO_DPDK &&
+                  (int)HY_STEER_URING == (int)STEER_TO_URING,
               "one set of verdicts");
 static_assert(sizeof(hy_steer_count) == sizeof(struct steer_count), "copied as is");
 
@@ -111,6 +112,7 @@ static void rule_export(const struct steer_rule *from, hy_steer_rule *to) {
   to->name[sizeof(to->name) - 1] = '\0';
   to->priority = from->priority;
   to->verdict = from->verdict;
+  to->fallback = from->fallback;
   to->protocol = from->match.protocol;
   to->family = from->match.family;
   to->source_len = from->match.source_len;
@@ -208,7 +210,7 @@ static int rule_check(const hy_steer_rule *rule, hy_steer_error *error) {
   if (rule->name[0] == '\0' || !memchr(rule->name, '\0', sizeof(rule->name)))
     return steer_fail(error, -EINVAL, "a rule's name must have 1 to %d bytes", STEER_NAME_BYTES - 1);
   const char *name = rule->name;
-  if (rule->verdict < STEER_TO_AFXDP || rule->verdict > STEER_TO_DROP)
+  if (rule->verdict < STEER_TO_AFXDP || rule->verdict > STEER_TO_URING)
     return steer_fail(error, -EINVAL, "rule '%s': there is no verdict %u", name, rule->verdict);
   if (rule->protocol != 0 && rule->protocol != IPPROTO_TCP && rule->protocol != IPPROTO_UDP)
     return steer_fail(error, -EINVAL, "rule '%s': protocol %u is neither TCP nor UDP", name, rule->protocol);
@@ -241,6 +243,7 @@ static void rule_build(struct steer_ruleset *set, uint32_t at, const hy_steer_ru
   memcpy(kept->name, rule->name, strlen(rule->name)); /* the rest stays zero, so that names compare whole */
   kept->priority = rule->priority;
   kept->verdict = rule->verdict;
+  kept->fallback = rule->fallback;
   kept->match.protocol = rule->protocol;
   kept->match.family = rule->family;
   kept->match.source_len = rule->source_len;
@@ -254,8 +257,9 @@ static void rule_build(struct steer_ruleset *set, uint32_t at, const hy_steer_ru
       .port_lo = rule->port_lo,
       .port_span = (uint16_t)(rule->port_hi - rule->port_lo),
       .kinds = kinds_of(rule),
-      .verdict = rule->verdict,
+      .verdict = rule->verdict == STEER_TO_URING ? STEER_TO_KERNEL : rule->verdict,
       .prefixed = rule->source_len || rule->destination_len,
+      .fallback = rule->fallback != 0,
   };
   struct steer_prefix *prefix = &set->prefixes[at];
   prefix_build(kept->match.source, rule->source_len, rule->family, prefix->source, prefix->source_mask);

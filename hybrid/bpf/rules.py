@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 from hybrid._native import ffi, lib
 from hybrid.bpf._call import string
 from hybrid.errors import HybridError, UsageError
-from hybrid.policy.rule import Protocol, Rule, Target
+from hybrid.policy.rule import Fallback, Protocol, Rule, Target
 
 if TYPE_CHECKING:
     from hybrid._native import CData
 
-_VERDICTS = {Target.AFXDP: 1, Target.KERNEL: 2, Target.DROP: 3}  # enum hy_steer_verdict
+# enum hy_steer_verdict
+_VERDICTS = {Target.AFXDP: 1, Target.KERNEL: 2, Target.DROP: 3, Target.DPDK: 4, Target.URING: 5}
 _TARGETS = {number: target for target, number in _VERDICTS.items()}
+_FALLBACKS = {Fallback.NONE: 0, Fallback.KERNEL: 2}  # enum hy_backend
+_FALLBACK_NAMES = {number: fallback for fallback, number in _FALLBACKS.items()}
 _PROTOCOLS = {None: 0, Protocol.TCP: 6, Protocol.UDP: 17}
 _PROTOCOL_NAMES = {number: protocol for protocol, number in _PROTOCOLS.items()}
 
@@ -41,6 +44,7 @@ def _fill(out: CData, rule: Rule) -> None:
     out.name = name
     out.priority = rule.priority
     out.verdict = _VERDICTS[rule.to]
+    out.fallback = _FALLBACKS[rule.fallback]
     out.protocol = _PROTOCOLS[rule.protocol]
     out.family = families.pop() if families else 0
     out.port_lo, out.port_hi = rule.ports or (0, 65535)
@@ -65,6 +69,7 @@ def from_c(rule: CData) -> Rule:
             source=_network(rule.source, rule.source_len, rule.family),
             destination=_network(rule.destination, rule.destination_len, rule.family),
             ports=None if (rule.port_lo, rule.port_hi) == (0, 65535) else (rule.port_lo, rule.port_hi),
+            fallback=_FALLBACK_NAMES[rule.fallback],
         )
     except (KeyError, ValueError) as broken:
         raise HybridError(

@@ -77,6 +77,14 @@ int hy_steer_leave(hy_steer *steer, uint32_t queue, hy_steer_error *error) {
   return 0;
 }
 
+int hy_steer_leased(const hy_steer *steer, hy_steer_error *error) {
+  struct steer_queues queues;
+  int err = queues_read(steer, &queues);
+  if (err)
+    return steer_fail(error, err, "cannot tell whether the DPDK port is in service: %s", strerror(-err));
+  return queues.leased != (uint32_t)STEER_QUEUE_EMPTY;
+}
+
 int hy_steer_sockets(const hy_steer *steer, uint64_t *queues, hy_steer_error *error) {
   static_assert(STEER_QUEUES == 64, "one bit each");
   struct steer_queues bound;

@@ -73,12 +73,34 @@ struct {
   __type(value, __u32);
 } xsks SEC(".maps");
 
+struct {
+  __uint(type, BPF_MAP_TYPE_DEVMAP);
+  __uint(max_entries, STEER_PORTS);
+  __type(key, __u32);
+  __type(value, __u32);
+} ports SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_XSKMAP);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, __u32);
+} leases SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct steer_state);
+} state SEC(".maps");
+
 /* What rules look at. Addresses are as in struct steer_prefix. */
 struct key {
   __u64 source[2];
   __u64 destination[2];
-  __u32 kind; /* one bit of enum steer_kind */
-  __u32 port; /* destination */
+  __u32 kind;      /* one bit of enum steer_kind */
+  __u32 port;      /* destination */
+  __be16 ports[2]; /* both, as in the packet; of TCP only */
 };
 
 struct vlan_tag {
@@ -110,6 +132,8 @@ static __always_inline int parse_transport(void *at, void *end, __u32 length, __
     if (unlikely(header < sizeof(*tcp) || header > length))
       return STEER_MALFORMED;
     key->port = bpf_ntohs(tcp->dest);
+    key->ports[0] = tcp->source;
+    key->ports[1] = tcp->dest;
     key->kind = tcp_kind;
     return PARSED;
   }
@@ -228,6 +252,37 @@ static __always_inline int prefix_match(const struct steer_prefix *prefix, const
          !((key->destination[1] ^ prefix->destination[1]) & prefix->destination_mask[1]);
 }
 
+/*
+ * Whether the kernel has this connection. Only asked where it may: the look-up costs several times what
+ * the rest of the program does.
+ */
+static __noinline int kernel_has(struct xdp_md *ctx, const struct key *key) {
+  __u32 zero = 0;
+  struct bpf_sock_tuple tuple = {};
+  struct steer_state *now = bpf_map_lookup_elem(&state, &zero);
+  if (!key || !now || !now->kernel_flows || !(key->kind & (STEER_TCP4 | STEER_TCP6)))
+    return 0;
+  __u32 size = sizeof(tuple.ipv4);
+  if (key->kind == STEER_TCP4) {
+    tuple.ipv4.saddr = (__u32)key->source[0];
+    tuple.ipv4.daddr = (__u32)key->destination[0];
+    tuple.ipv4.sport = key->ports[0];
+    tuple.ipv4.dport = key->ports[1];
+  } else {
+    __builtin_memcpy(tuple.ipv6.saddr, key->source, sizeof(key->source));
+    __builtin_memcpy(tuple.ipv6.daddr, key->destination, sizeof(key->destination));
+    tuple.ipv6.sport = key->ports[0];
+    tuple.ipv6.dport = key->ports[1];
+    size = sizeof(tuple.ipv6);
+  }
+  struct bpf_sock *found = bpf_skc_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+  if (!found)
+    return 0;
+  int connected = found->state != BPF_TCP_LISTEN;
+  bpf_sk_release(found);
+  return connected;
+}
+
 static __always_inline void count(struct steer_count *counter, __u64 bytes) {
   /* Per CPU, and the program is not interrupted by itself: no atomics. */
   counter->packets++;
@@ -262,7 +317,7 @@ int hybrid_steer(struct xdp_md *ctx) {
   __u32 rule_count = rules->count;
   if (rule_count > STEER_RULES)
     rule_count = STEER_RULES;
-  __u32 slot = 0, verdict = 0;
+  __u32 slot = 0, verdict = 0, fallback = 0;
   for (__u32 i = 0; i < rule_count; i++) {
     const struct steer_head *head = &rules->heads[i];
     if (!(head->kinds & key.kind))
@@ -275,6 +330,7 @@ int hybrid_steer(struct xdp_md *ctx) {
     /* Out of the loop, so that the verifier walks the rest once and not once for each rule. */
     slot = rules->slots[i] & (STEER_SLOTS - 1);
     verdict = head->verdict;
+    fallback = head->fallback;
     break;
   }
   if (!verdict) {
@@ -284,6 +340,10 @@ int hybrid_steer(struct xdp_md *ctx) {
 
   struct steer_rule_count *rule = &counted->slots[slot];
   count(&rule->hit, bytes);
+  if (fallback && kernel_has(ctx, &key)) {
+    count(&counted->reasons[STEER_KERNEL_FLOW], bytes);
+    return XDP_PASS;
+  }
   if (verdict == STEER_TO_AFXDP) {
     __u32 queue = ctx->rx_queue_index;
     /* The kernel takes a socket out of the map when its last descriptor is closed. */
@@ -295,12 +355,30 @@ int hybrid_steer(struct xdp_md *ctx) {
     count(&counted->reasons[STEER_NO_SOCKET], bytes);
     return XDP_PASS;
   }
+  if (verdict == STEER_TO_DPDK) {
+    /* The kernel empties the lease with the program that holds it, and the port with the veth. */
+    if (likely(bpf_map_lookup_elem(&leases, &zero) &&
+               bpf_redirect_map(&ports, STEER_PORT_DPDK, XDP_PASS) == XDP_REDIRECT)) {
+      count(&counted->reasons[STEER_DPDK], bytes);
+      return XDP_REDIRECT;
+    }
+    count(&rule->no_socket, bytes);
+    count(&counted->reasons[STEER_NO_PORT], bytes);
+    return XDP_PASS;
+  }
   if (verdict == STEER_TO_DROP) {
     count(&counted->reasons[STEER_RULE_DROP], bytes);
     return XDP_DROP;
   }
   count(&counted->reasons[STEER_RULE_KERNEL], bytes);
   return XDP_PASS;
+}
+
+/* On the near end of a DPDK port's veth: what the port sends leaves by the interface. */
+SEC("xdp")
+int hybrid_return(struct xdp_md *ctx) {
+  (void)ctx;
+  return (int)bpf_redirect_map(&ports, STEER_PORT_SELF, XDP_DROP);
 }
 
 /*
@@ -317,6 +395,8 @@ int hybrid_queues(struct xdp_md *ctx) {
     struct bpf_xdp_sock *socket = bpf_map_lookup_elem(&xsks, &index);
     queues->bound_to[i] = socket ? socket->queue_id : STEER_QUEUE_EMPTY;
   }
+  __u32 zero = 0;
+  queues->leased = bpf_map_lookup_elem(&leases, &zero) ? 1 : STEER_QUEUE_EMPTY;
   return XDP_PASS;
 }
 

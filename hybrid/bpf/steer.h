@@ -45,6 +45,8 @@ enum hy_steer_verdict {
   HY_STEER_AFXDP = 1,
   HY_STEER_KERNEL = 2,
   HY_STEER_DROP = 3,
+  HY_STEER_DPDK = 4,
+  HY_STEER_URING = 5, /* the kernel's, for a program that uses its sockets */
 };
 
 /*
@@ -60,7 +62,8 @@ typedef struct hy_steer_rule {
   uint8_t family;                 /* 4 or 6; 0: both, and both lengths are 0 */
   uint8_t source_len;             /* bits; 0: any */
   uint8_t destination_len;
-  uint8_t reserved[3];
+  uint8_t fallback; /* enum hy_backend: what a listener has besides; 0: nothing */
+  uint8_t reserved[2];
   uint16_t port_lo; /* destination ports, inclusive, host byte order; 0..65535: any */
   uint16_t port_hi;
   uint8_t source[16];
@@ -170,6 +173,24 @@ HY_API int hy_steer_enter(hy_steer *steer, uint32_t queue, int xsk_fd, hy_steer_
 HY_API int hy_steer_leave(hy_steer *steer, uint32_t queue, hy_steer_error *error);
 /* Bit q of *queues is set where queue q has a socket. */
 HY_API int hy_steer_sockets(const hy_steer *steer, uint64_t *queues, hy_steer_error *error);
+
+/*
+ * The DPDK port of the interface: a veth whose near end is ifindex, of the same network namespace. What
+ * rules send there is redirected into it, and what comes back leaves by the interface. Undone by
+ * _detach, and by the kernel when the veth is deleted. -EOPNOTSUPP: an older build's program is attached.
+ */
+HY_API int hy_steer_port_set(hy_steer *steer, uint32_t ifindex, hy_steer_error *error);
+/* ifindex of the near end; 0: there is none. */
+HY_API int hy_steer_port_get(const hy_steer *steer, uint32_t *ifindex, hy_steer_error *error);
+/*
+ * Puts the port into service for as long as somebody holds xsk_fd, an AF_XDP socket that is not bound to
+ * anything. Until then, and afterwards, its frames are the kernel's.
+ */
+HY_API int hy_steer_lease(hy_steer *steer, int xsk_fd, hy_steer_error *error);
+/* Whether somebody has the port in service: 1, 0. */
+HY_API int hy_steer_leased(const hy_steer *steer, hy_steer_error *error);
+/* Whether rules with a fallback leave connections to the kernel that the kernel has. */
+HY_API int hy_steer_kernel_flows(hy_steer *steer, bool look, hy_steer_error *error);
 
 /* How many reasons there are, and their words; NULL beyond. */
 HY_API unsigned hy_steer_reason_count(void);

@@ -185,6 +185,30 @@ class Steering:
         invoke(lib.hy_steer_sockets, self._live, bits)
         return [queue for queue in range(lib.HY_STEER_QUEUES) if bits[0] >> queue & 1]
 
+    # ---- the DPDK port ----
+
+    def set_port(self, near: str) -> None:
+        """Redirects what rules send to DPDK into a veth, whose near end is named, and back from it."""
+        invoke(lib.hy_steer_port_set, self._live, interface_index(near), remedy="`hybrid apply` once more")
+
+    def port(self) -> int:
+        """The number of that near end; 0: there is none (any more)."""
+        out = ffi.new("uint32_t *")
+        invoke(lib.hy_steer_port_get, self._live, out)
+        return int(out[0])
+
+    def lease(self, fd: int) -> None:
+        """Puts the port into service for as long as somebody holds this unbound AF_XDP socket."""
+        invoke(lib.hy_steer_lease, self._live, fd)
+
+    def leased(self) -> bool:
+        """Whether some program has the port in service."""
+        return bool(invoke(lib.hy_steer_leased, self._live))
+
+    def look_for_kernel_flows(self, look: bool) -> None:
+        """Whether rules with a fallback leave to the kernel the connections that it has."""
+        invoke(lib.hy_steer_kernel_flows, self._live, look)
+
     # ---- tests ----
 
     def test_run(self, frame: bytes, *, ifindex: int = 0, queue: int = 0, repeat: int = 1) -> tuple[int, int]:

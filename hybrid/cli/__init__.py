@@ -50,6 +50,7 @@ COMMANDS: dict[str, str] = {
     "lab": "hybrid.cli.commands.lab",
     "check": "hybrid.cli.commands.check",
     "doctor": "hybrid.cli.commands.doctor",
+    "devices": "hybrid.cli.commands.devices",
     "bench": "hybrid.cli.commands.bench",
     "demo": "hybrid.cli.commands.demo",
 }

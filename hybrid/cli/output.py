@@ -32,9 +32,18 @@ class Format(StrEnum):
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
     """A plain table. A column whose name starts with ``>`` is aligned to the right (numbers).
 
+    Where no column has a name there is no heading.
+
     Cells are shown as they are: square brackets in them are not markup.
     """
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        show_header=any(columns),
+    )
     for column in columns:
         right = column.startswith(">")
         made.add_column(column.removeprefix(">"), justify="right" if right else "left", overflow="fold")

@@ -308,7 +308,8 @@ typedef struct hy_event {
 HY_API int hy_wait_any(hy_shard *shard, hy_event *events, int max, int64_t timeout_ns);
 /* The same for one token; other completions stay for later. Returns 1, 0 on time-out, -ENOENT stale. */
 HY_API int hy_wait(hy_shard *shard, hy_qt qt, hy_event *event, int64_t timeout_ns);
-/* One pass over devices and timers, never sleeping. Returns frames received. */
+/* One pass over devices, transports and timers, never sleeping. Returns what it found: frames and
+ * completions. */
 HY_API int hy_poll(hy_shard *shard);
 
 HY_API const char *hy_strerror(int error);
@@ -444,6 +445,126 @@ typedef struct hy_afxdp_obtained {
   uint32_t ring_size;
 } hy_afxdp_obtained;
 HY_API int hy_afxdp_attach(hy_shard *shard, const hy_afxdp_config *config, hy_afxdp_obtained *obtained);
+
+/*
+ * Frames where XDP can't be had, moved by io_uring: a TAP device or a packet
+ * socket. Both need Linux 5.19, and 6.1 to be at their best. Every failure has its
+ * sentence in hy_error_detail(). The device gets its addresses from the row
+ * `ifindex` of the host table, as every device does (hy_host_update).
+ */
+enum hy_request { HY_REQUEST_AUTO = 0, HY_REQUEST_NO = 1, HY_REQUEST_MUST = 2 /* or -EOPNOTSUPP */ };
+enum { HY_IFNAME_BYTES = 16, HY_PACKET_ADDRS = 4, HY_PACKET_FLOWS = 16 };
+
+/*
+ * TAP: a cable to the host's kernel, whose end is the interface. It wants nothing but /dev/net/tun and
+ * CAP_NET_ADMIN, or a queue that somebody else opened (tap_fd). The kernel's end has the kernel's MAC and
+ * addresses; ours are the table's, in a row with answers_arp = 1. With multi_queue each call is one more
+ * queue of the same name, and the kernel sends a flow to the queue that last sent for it. Bringing the
+ * interface up is left to whoever gives it an address. -ENOENT no /dev/net/tun; -EPERM; -EBUSY the name
+ * belongs to a TAP in use, or one of another kind; -EINVAL; -ENOLCK registered buffers must be had and can't
+ * be locked.
+ */
+typedef struct hy_tap_config {
+  uint32_t struct_size;
+  uint32_t ifindex;           /* row of the host table; 0: the interface's own index */
+  uint32_t queue;             /* which of several this is: for hy_shard_remove_device() */
+  char name[HY_IFNAME_BYTES]; /* "": the kernel chooses */
+  int32_t tap_fd;             /* a queue that TUNSETIFF was called for, taken over; or -1 */
+  uint8_t multi_queue;        /* 1: the interface may have several */
+  uint8_t offload;    /* enum hy_request: checksums and segmentation are left undone on the way to us */
+  uint8_t registered; /* enum hy_request: the arena as a registered buffer to send from */
+  uint8_t reserved;
+} hy_tap_config;
+typedef struct hy_tap_obtained {
+  char name[HY_IFNAME_BYTES];
+  uint32_t ifindex;   /* the interface's own */
+  uint32_t mtu_bytes; /* its */
+  uint8_t mac[6];     /* the kernel's end: not ours */
+  uint8_t offload;
+  uint8_t registered;
+  uint8_t deferred; /* 1: the kernel works when asked (Linux 6.1) */
+  uint8_t reserved[3];
+} hy_tap_obtained;
+HY_API int hy_tap_attach(hy_shard *shard, const hy_tap_config *config, hy_tap_obtained *obtained);
+
+/*
+ * A packet socket sees what the kernel sees, and the kernel answers what it sees. Two ways to keep it quiet:
+ *
+ *   HY_PACKET_OWN     We are another station on the wire, with a MAC address that the kernel doesn't have
+ * (the interface turns promiscuous) or, with mac all zeroes, only with IP addresses that it doesn't have. The
+ * kernel takes our frames for somebody else's. The row of the table has answers_arp = 1. CAP_NET_RAW is
+ * enough: right for containers, on veth and bridges. Where the network lets through one MAC address only
+ * (macvlan, most clouds), leave mac at zeroes; the host must not forward then, or it would pass our packets
+ * on. HY_PACKET_SHARED  We serve `flows` of the interface's own MAC and addresses. A program at the
+ * interface's tc ingress, which comes after packet sockets, drops exactly these flows before the kernel's
+ *                     stack sees them, so that it resets nothing. It goes with the device: at once where the
+ *                     kernel has tcx (Linux 6.6); else it is a clsact filter that lets everything pass when
+ * the shard has not been polled for 10 s, so that a process that was killed takes nothing with it. The kernel
+ * answers ARP and ND: answers_arp = 0, with the kernel's neighbours in the table. Wants CAP_BPF and
+ * CAP_NET_ADMIN besides. Ports of outgoing connections (hy_config.port_lo, port_hi) are flows too, and must
+ * be outside the kernel's ip_local_port_range.
+ *
+ * VLAN-tagged frames and fragments stay the kernel's in both. Packets that the sender's kernel merged or left
+ * without a checksum (veth, virtual machines) are cut up and marked as checked.
+ * -EPERM; -ENODEV no such interface; -EINVAL; -EOPNOTSUPP.
+ */
+enum hy_packet_mode { HY_PACKET_OWN = 0, HY_PACKET_SHARED = 1 };
+typedef struct hy_packet_flow {
+  uint8_t protocol; /* 6 or 17 */
+  uint8_t reserved;
+  uint16_t port_lo, port_hi; /* destination, inclusive */
+} hy_packet_flow;
+typedef struct hy_packet_config {
+  uint32_t struct_size;
+  uint32_t interface; /* index of the interface */
+  uint32_t ifindex;   /* row of the host table; 0: the same number */
+  int32_t packet_fd;  /* from hy_packet_open() with this configuration, taken over; or -1: opened here */
+  uint8_t mode;       /* enum hy_packet_mode */
+  uint8_t mac[6];     /* own: ours; all zeroes: the interface's */
+  uint8_t naddrs;     /* destinations that are ours; 0: every one (own: with a MAC of our own only) */
+  uint8_t nflows;     /* shared: at least one */
+  uint8_t reserved[3];
+  hy_addr addrs[HY_PACKET_ADDRS];
+  hy_packet_flow flows[HY_PACKET_FLOWS];
+} hy_packet_config;
+typedef struct hy_packet_obtained {
+  uint32_t mtu_bytes; /* the interface's */
+  uint8_t mac[6];     /* what our frames are to be sent from */
+  uint8_t offload;    /* 1: merged packets and partial checksums are understood */
+  uint8_t quiet;      /* shared: 1 tcx, 2 clsact */
+  uint8_t deferred;   /* 1: the kernel works when asked (Linux 6.1) */
+  uint8_t reserved[3];
+} hy_packet_obtained;
+HY_API int hy_packet_attach(hy_shard *shard, const hy_packet_config *config, hy_packet_obtained *obtained);
+/*
+ * Shared mode: other flows from now on, as ports are bound and given back. -ENODEV: the shard has no shared
+ * packet device with this row.
+ */
+HY_API int hy_packet_set_flows(hy_shard *shard, uint32_t ifindex, const hy_packet_flow *flows, unsigned n);
+/*
+ * The privileged half of an attach in own mode, for a process without privileges: a socket, bound and
+ * filtered, to be sent to it. Returns the descriptor.
+ */
+HY_API int hy_packet_open(const hy_packet_config *config);
+
+/*
+ * What io_uring offers here, found out by opening rings and closing them again. The caller sets struct_size.
+ * -EPERM, -EACCES: io_uring is disabled, by kernel.io_uring_disabled or by a seccomp filter.
+ * -ENOSYS: the kernel has no io_uring, or one older than Linux 5.6.
+ */
+typedef struct hy_uring_features {
+  uint32_t struct_size;
+  uint32_t opcodes; /* how many operations the kernel knows */
+  uint8_t single_issuer;
+  uint8_t defer_taskrun;
+  uint8_t sqpoll;
+  uint8_t multishot;    /* accept and receive */
+  uint8_t buffer_rings; /* provided buffers that need no system call */
+  uint8_t registered_files;
+  uint8_t zerocopy_send;
+  uint8_t napi_busy_poll;
+} hy_uring_features;
+HY_API int hy_uring_probe(hy_uring_features *out);
 
 /* ---- devices by hand ---------------------------------------------------- */
 

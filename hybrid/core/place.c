@@ -100,6 +100,8 @@ int shard_add_transport(hy_shard *shard, int backend, struct transport *t) {
   if (shard->transports[backend])
     return -EBUSY;
   shard->transports[backend] = t;
+  if (t->ops->progress)
+    shard->driven[shard->ndriven++] = t;
   return 0;
 }
 

@@ -344,14 +344,6 @@ static __attribute__((noinline)) void shard_chores(struct hy_shard *shard) {
     shard_collect_device_stats(shard);
 }
 
-static unsigned progress_transports(struct hy_shard *shard) {
-  unsigned found = 0;
-  for (uint32_t i = 0; i < PLACE_BACKENDS; i++)
-    if (shard->transports[i] && shard->transports[i]->ops->progress)
-      found += shard->transports[i]->ops->progress(shard->transports[i], shard->stack.now);
-  return found;
-}
-
 unsigned shard_poll(struct hy_shard *shard) {
   struct stack *st = &shard->stack;
   uint64_t now = shard_clock(shard);
@@ -371,7 +363,8 @@ unsigned shard_poll(struct hy_shard *shard) {
       stack_input(st, dev->link, frames, n);
     received += n;
   }
-  received += progress_transports(shard);
+  for (uint32_t i = 0; i < shard->ndriven; i++)
+    received += shard->driven[i]->ops->progress(shard->driven[i], st->now);
   stack_tick(st, st->now);
   if (shard->tokens.ready_head == TOKEN_NONE)
     output(shard);
@@ -400,10 +393,8 @@ static bool arm_devices(struct hy_shard *shard, struct pollfd *fds, nfds_t *nfds
 }
 
 static bool arm_transports(struct hy_shard *shard, struct pollfd *fds, nfds_t *nfds) {
-  for (uint32_t i = 0; i < PLACE_BACKENDS; i++) {
-    struct transport *t = shard->transports[i];
-    if (!t || !t->ops->wait_fd)
-      continue;
+  for (uint32_t i = 0; i < shard->ndriven; i++) {
+    struct transport *t = shard->driven[i];
     int fd = t->ops->wait_fd(t);
     if (fd < 0 || t->ops->wait_arm(t))
       return false;
@@ -414,9 +405,8 @@ static bool arm_transports(struct hy_shard *shard, struct pollfd *fds, nfds_t *n
 
 uint64_t shard_next_deadline(struct hy_shard *shard) {
   uint64_t first = stack_next_deadline(&shard->stack);
-  for (uint32_t i = 0; i < PLACE_BACKENDS; i++) {
-    struct transport *t = shard->transports[i];
-    uint64_t at = t && t->ops->deadline ? t->ops->deadline(t) : UINT64_MAX;
+  for (uint32_t i = 0; i < shard->ndriven; i++) {
+    uint64_t at = shard->driven[i]->ops->deadline(shard->driven[i]);
     first = at < first ? at : first;
   }
   return first;

@@ -36,6 +36,8 @@ struct hy_shard {
   uint32_t live_devices;
   struct hy_device_stats gone;                  /* counters of devices that have left */
   struct transport *transports[PLACE_BACKENDS]; /* by enum hy_backend; NULL: there is none */
+  struct transport *driven[PLACE_BACKENDS];     /* those of them that the loop runs */
+  uint32_t ndriven;
   struct placement placement;
   uint32_t app_frames; /* pieces that the application holds */
   const hy_host *host; /* reader's mapping; NULL: none */

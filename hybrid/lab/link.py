@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -14,34 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
-from pyroute2.ethtool.ioctl import IoctlEthtool, NoSuchDevice, NotSupportedError
 from pyroute2.netlink.exceptions import NetlinkError
 
+from hybrid.devices.ethtool import AFXDP_PEER_OFF, offloads_on, set_offloads
 from hybrid.errors import HybridError, from_errno
 
 __all__ = ["End", "delete", "inspect", "make_pair", "prepare_namespace", "set_up", "wait_until_running"]
-
-# Off, as an AF_XDP reader needs. A frame over veth otherwise carries a partial checksum, may be a
-# 64 KiB super-packet, and keeps its VLAN tag beside the bytes instead of in them.
-_OFFLOADS_OFF = (
-    "rx-checksum",
-    "rx-gro",
-    "rx-vlan-hw-parse",
-    "rx-vlan-stag-hw-parse",
-    "tx-checksum-ip-generic",
-    "tx-checksum-sctp",
-    "tx-generic-segmentation",
-    "tx-gso-list",
-    "tx-sctp-segmentation",
-    "tx-tcp-accecn-segmentation",
-    "tx-tcp-ecn-segmentation",
-    "tx-tcp-mangleid-segmentation",
-    "tx-tcp-segmentation",
-    "tx-tcp6-segmentation",
-    "tx-udp-segmentation",
-    "tx-vlan-hw-insert",
-    "tx-vlan-stag-hw-insert",
-)
 
 _IFA_F_NODAD = 0x02
 
@@ -99,7 +76,7 @@ def set_up(name: str, mtu: int, addresses: tuple[IPv4Interface | IPv6Interface, 
             _netlink(f"set the MTU of {name} to {mtu}", lambda: ip.link("set", index=now.ifindex, mtu=mtu))
             changed.append(f"{name}: MTU {mtu}")
         if now.offloads_on:
-            _turn_off(name, now.offloads_on)
+            set_offloads(name, now.offloads_on, False)
             changed.append(f"{name}: offloads off")
         for address in addresses:
             if str(address) not in now.addresses:
@@ -141,7 +118,7 @@ def inspect(name: str) -> End | None:
     """The end as it is; None if there is no such interface here."""
     try:
         return _inspect(name, _index(name))
-    except (OSError, NetlinkError, NoSuchDevice) as error:
+    except (OSError, NetlinkError, HybridError) as error:
         # Its namespace may be on its way out: the pair then goes at any moment.
         if _errno(error) != errno.ENODEV:
             raise from_errno(_errno(error), f"look at {name}") from None
@@ -164,7 +141,7 @@ def _inspect(name: str, index: int) -> End:
         queues=link.get_attr("IFLA_NUM_RX_QUEUES"),
         up=bool(link["flags"] & 1),
         addresses=addresses,
-        offloads_on=_offloads_on(name),
+        offloads_on=offloads_on(name, AFXDP_PEER_OFF),
         xdp=bool(xdp and xdp.get_attr("IFLA_XDP_ATTACHED")),
     )
 
@@ -186,30 +163,11 @@ def _index(name: str) -> int:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name) from None
 
 
-def _offloads_on(name: str) -> tuple[str, ...]:
-    """Which of the offloads that must be off are on, of those that this kernel lets one turn off."""
-    with contextlib.closing(IoctlEthtool(name)) as device:
-        features = {feature: on and available for feature, on, available, _, _ in device.get_features()}
-    return tuple(feature for feature in _OFFLOADS_OFF if features.get(feature))
-
-
-def _turn_off(name: str, offloads: tuple[str, ...]) -> None:
-    with contextlib.closing(IoctlEthtool(name)) as device:
-        wanted = device.get_features()
-        for offload in offloads:
-            wanted[offload] = False
-        try:
-            device.set_features(wanted)
-        except (OSError, NotSupportedError) as error:
-            number = getattr(error, "errno", None) or errno.EOPNOTSUPP
-            raise from_errno(number, f"turn off {', '.join(offloads)} of {name}") from None
-
-
 def _errno(error: Exception) -> int:
-    """Of an error of whichever of the three ways to ask the kernel."""
+    """Of an error of whichever way to ask the kernel."""
     if isinstance(error, NetlinkError):
         return int(error.code)
-    return errno.ENODEV if isinstance(error, NoSuchDevice) else getattr(error, "errno", None) or errno.EIO
+    return getattr(error, "errno", None) or errno.EIO
 
 
 def _netlink(operation: str, call: Callable[[], object]) -> None:

@@ -16,17 +16,24 @@ from hybrid.policy.compiled import (
     describe,
     diff,
 )
+from hybrid.policy.device import DpdkPort, FrameDevice, Tap, Uring, Via
 from hybrid.policy.load import load, loads
 from hybrid.policy.model import CopyMode, Mode, PolicyModel
+from hybrid.policy.placement import Backend, Placement, placements
 from hybrid.policy.problem import PolicyFileError, Position, Problem
-from hybrid.policy.rule import Protocol, Rule, Target
+from hybrid.policy.rule import Fallback, Protocol, Rule, Target
 
 __all__ = [
+    "Backend",
     "CompiledInterface",
     "CompiledPolicy",
     "CopyMode",
+    "DpdkPort",
+    "Fallback",
+    "FrameDevice",
     "InterfaceDiff",
     "Mode",
+    "Placement",
     "PolicyDiff",
     "PolicyFileError",
     "PolicyModel",
@@ -34,10 +41,14 @@ __all__ = [
     "Problem",
     "Protocol",
     "Rule",
+    "Tap",
     "Target",
+    "Uring",
+    "Via",
     "compile_policy",
     "describe",
     "diff",
     "load",
     "loads",
+    "placements",
 ]

@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hybrid.policy.device import FrameDevice, Via
 from hybrid.policy.document import Path
 from hybrid.policy.model import InterfaceModel, RuleModel
 from hybrid.policy.region import Region
-from hybrid.policy.rule import Protocol, Target
+from hybrid.policy.rule import Fallback, Protocol, Target
 
-__all__ = ["DEFAULT_PRIORITY", "Finding", "check_interfaces", "check_rules", "effective_priority"]
+__all__ = [
+    "DEFAULT_PRIORITY",
+    "Finding",
+    "check_devices",
+    "check_interfaces",
+    "check_rules",
+    "effective_priority",
+]
 
 # Of the first rule that names none; each one after it has one less.
 DEFAULT_PRIORITY = 1000
@@ -64,6 +72,51 @@ def check_interfaces(interfaces: Sequence[tuple[int, InterfaceModel]]) -> Iterat
         seen.add(interface.name)
 
 
+def check_devices(interface: InterfaceModel) -> Iterator[Finding]:
+    """Where what an interface's rules say, and what it says of its device, contradict each other."""
+    device, dpdk = interface.device, interface.dpdk
+    if device is FrameDevice.TAP and interface.tap is None:
+        yield Finding(
+            ("device",),
+            "a TAP device has no address of its own here",
+            "tap: {addresses: [10.0.0.2/24]} beside it",
+        )
+    if device is not FrameDevice.TAP and interface.tap is not None:
+        yield Finding(("tap",), f"'tap' says nothing of device {device}", "device: tap, or no such key")
+    if dpdk is not None and dpdk.via is not Via.DEVMAP and device is not FrameDevice.DPDK:
+        yield Finding(
+            ("dpdk", "via"),
+            f"a DPDK port via {dpdk.via} has the interface to itself, and its device is {device}",
+            "device: dpdk, or via: devmap, which leaves the interface to the steering program",
+        )
+    if dpdk is not None and dpdk.via is Via.WHOLE and dpdk.port is None:
+        yield Finding(
+            ("dpdk",),
+            "a NIC that is DPDK's whole has no default port",
+            'port: its devargs, such as "0000:01:00.0"',
+        )
+    if dpdk is not None and device not in (FrameDevice.AFXDP, FrameDevice.DPDK):
+        yield Finding(("dpdk",), f"'dpdk' says nothing of device {device}", "device: dpdk, or no such key")
+    for index, rule in enumerate(interface.rules):
+        allowed = {
+            FrameDevice.AFXDP: (Target.AFXDP, Target.DPDK),
+            FrameDevice.DPDK: (Target.DPDK,),
+        }.get(device, ())
+        if rule.to.bypasses and rule.to is not Target.BYPASS and rule.to not in allowed:
+            yield Finding(
+                ("rules", index, "to"),
+                f"rule '{rule.name}' says {rule.to}, and the device of {interface.name} is {device}",
+                f"to: bypass, which is {device} here, or another device",
+            )
+        unsteered = not device.steered or (dpdk is not None and dpdk.via is Via.WHOLE)
+        if rule.to is Target.DROP and unsteered:
+            yield Finding(
+                ("rules", index, "to"),
+                f"rule '{rule.name}' drops, and no steering program runs on {interface.name} to do it",
+                "device: afxdp",
+            )
+
+
 def check_rules(rules: Sequence[tuple[int, RuleModel]]) -> Iterator[Finding]:
     """The rules of one interface, each with its place in the list. Paths start at that place."""
     names: set[str] = set()
@@ -109,8 +162,14 @@ def _impossible(index: int, rule: RuleModel) -> Iterator[Finding]:
             f"rule '{rule.name}' names a port without a protocol",
             "protocol: tcp or protocol: udp beside it",
         )
+    if rule.fallback is not Fallback.NONE and not rule.to.bypasses:
+        yield Finding(
+            (index, "fallback"),
+            f"rule '{rule.name}' has a fallback, and {rule.to} is nothing to fall back from",
+            "no such key, or a bypass such as to: afxdp",
+        )
     if (
-        rule.to is not Target.KERNEL
+        not rule.to.passes
         and match.protocol is Protocol.UDP
         and match.destination_port == (ROCE_PORT, ROCE_PORT)
     ):
@@ -145,13 +204,13 @@ def _hidden(row: _Row, before: Sequence[_Row]) -> Finding | None:
 
 def _dangerous(row: _Row, before: Sequence[_Row]) -> Iterator[Finding]:
     """Whoever can lose the host by a rule must say that it is meant."""
-    if row.rule.to is Target.KERNEL or row.rule.allow_everything:
+    if row.rule.to.passes or row.rule.allow_everything:
         return
     for protocol, port, what in _LIFELINES:
         if not row.region.meets_port(protocol, port):
             continue
         taken = row.region.at_port(protocol, port)
-        if any(other.rule.to is Target.KERNEL and other.region.contains(taken) for other in before):
+        if any(other.rule.to.passes and other.region.contains(taken) for other in before):
             continue
         yield Finding(
             (row.index, "match"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from hybrid.errors import PolicyError
-from hybrid.policy.check import check_interfaces, check_rules, effective_priority
+from hybrid.policy.check import check_devices, check_interfaces, check_rules, effective_priority
+from hybrid.policy.device import DpdkPort, FrameDevice, Tap, Uring, Via
 from hybrid.policy.model import CopyMode, InterfaceModel, Mode, PolicyModel
-from hybrid.policy.rule import Rule
+from hybrid.policy.rule import Fallback, Rule, Target
 
 __all__ = [
     "CompiledInterface",
@@ -23,7 +24,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class CompiledInterface:
-    """What is requested of one interface. ``queues`` None: all. ``rules`` in the order they are tried."""
+    """What is requested of one interface. ``queues`` None: all. ``rules`` in the order they are tried.
+
+    ``uring`` is the same in all interfaces of a policy, and so are the EAL arguments in ``dpdk``.
+    """
 
     name: str
     rules: tuple[Rule, ...]
@@ -32,6 +36,15 @@ class CompiledInterface:
     busy_poll: bool = False
     strict: bool = False
     queues: tuple[int, ...] | None = None
+    device: FrameDevice = FrameDevice.AFXDP
+    dpdk: DpdkPort | None = None
+    tap: Tap | None = None
+    uring: Uring = field(default_factory=Uring)
+
+    @property
+    def steered(self) -> bool:
+        """Whether our program is attached to it."""
+        return self.device.steered and (self.dpdk is None or self.dpdk.via is Via.DEVMAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +68,24 @@ def compile_policy(policy: PolicyModel) -> CompiledPolicy:
     findings = list(check_interfaces(numbered))
     for _, interface in numbered:
         findings.extend(check_rules(list(enumerate(interface.rules))))
+        findings.extend(check_devices(interface))
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         raise PolicyError(f"the policy cannot be used: {findings[0].message}{more}", findings[0].expected)
-    return CompiledPolicy(tuple(_interface(interface) for interface in policy.interfaces))
+    return CompiledPolicy(tuple(_interface(interface, policy) for interface in policy.interfaces))
 
 
-def _interface(model: InterfaceModel) -> CompiledInterface:
+def _interface(model: InterfaceModel, policy: PolicyModel) -> CompiledInterface:
     rules = [
         Rule(
             name=rule.name,
             priority=effective_priority(rule, index),
-            to=rule.to,
+            to=_target(rule.to, model.device),
             protocol=rule.match.protocol,
             source=rule.match.source,
             destination=rule.match.destination,
             ports=rule.match.destination_port,
+            fallback=rule.fallback,
         )
         for index, rule in enumerate(model.rules)
     ]
@@ -82,7 +97,29 @@ def _interface(model: InterfaceModel) -> CompiledInterface:
         busy_poll=model.busy_poll,
         strict=model.strict,
         queues=None if model.queues == "all" else tuple(model.queues),
+        device=model.device,
+        dpdk=_dpdk(model, policy, rules),
+        tap=None
+        if model.tap is None
+        else Tap(tuple(model.tap.addresses), str(model.tap.gateway) if model.tap.gateway else ""),
+        uring=Uring() if policy.uring is None else Uring(**policy.uring.model_dump()),
     )
+
+
+def _target(to: Target, device: FrameDevice) -> Target:
+    """What ``bypass`` means there."""
+    meant = {FrameDevice.AFXDP: Target.AFXDP, FrameDevice.DPDK: Target.DPDK}
+    return meant.get(device, to) if to is Target.BYPASS else to
+
+
+def _dpdk(model: InterfaceModel, policy: PolicyModel, rules: Sequence[Rule]) -> DpdkPort | None:
+    """The port that is asked for; none where no rule and no key speak of one."""
+    asked = model.dpdk
+    wanted = model.device is FrameDevice.DPDK or any(rule.to is Target.DPDK for rule in rules)
+    if asked is None and not wanted:
+        return None
+    eal = tuple(policy.dpdk.eal) if policy.dpdk is not None else ()
+    return DpdkPort(eal=eal) if asked is None else DpdkPort(asked.via, asked.port or "", asked.queues, eal)
 
 
 def describe(rule: Rule) -> str:
@@ -95,7 +132,8 @@ def describe(rule: Rule) -> str:
     if rule.ports is not None:
         first, last = rule.ports
         words.append(f"port {first}" if first == last else f"ports {first}-{last}")
-    return f"{' '.join(words)} -> {rule.to} (priority {rule.priority})"
+    fallback = "" if rule.fallback is Fallback.NONE else f", fallback {rule.fallback}"
+    return f"{' '.join(words)} -> {rule.to}{fallback} (priority {rule.priority})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +192,10 @@ def diff(old: CompiledPolicy, new: CompiledPolicy) -> PolicyDiff:
 def _diff_interface(name: str, old: CompiledInterface | None, new: CompiledInterface | None) -> InterfaceDiff:
     settings: dict[str, tuple[object, object]] = {}
     if old is not None and new is not None:
-        for field in fields(CompiledInterface):
-            was, will = getattr(old, field.name), getattr(new, field.name)
-            if field.name not in ("name", "rules") and was != will:
-                settings[field.name] = (was, will)
+        for key in fields(CompiledInterface):
+            was, will = getattr(old, key.name), getattr(new, key.name)
+            if key.name not in ("name", "rules") and was != will:
+                settings[key.name] = (was, will)
     before = _by_name(old.rules if old is not None else ())
     after = _by_name(new.rules if new is not None else ())
     return InterfaceDiff(

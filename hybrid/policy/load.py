@@ -12,21 +12,28 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hybrid.errors import UsageError, from_errno
-from hybrid.policy.check import check_interfaces, check_rules
+from hybrid.policy.check import check_devices, check_interfaces, check_rules
+from hybrid.policy.device import FrameDevice, Via
 from hybrid.policy.document import BYTES_MAX, Document, Path, read
 from hybrid.policy.model import (
+    DPDK_QUEUES_MAX,
+    EAL_MAX,
     INTERFACES_MAX,
     PRIORITY_MAX,
     RULES_MAX,
     CopyMode,
+    DpdkModel,
+    EalModel,
     InterfaceModel,
     MatchModel,
     Mode,
     PolicyModel,
     RuleModel,
+    TapModel,
+    UringModel,
 )
 from hybrid.policy.problem import PolicyFileError, Problem, did_you_mean
-from hybrid.policy.rule import Protocol, Target
+from hybrid.policy.rule import Fallback, Protocol, Target
 
 __all__ = ["load", "loads"]
 
@@ -35,6 +42,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "copy": tuple(CopyMode),
     "protocol": tuple(Protocol),
     "to": tuple(Target),
+    "fallback": tuple(Fallback),
+    "device": tuple(FrameDevice),
+    "via": tuple(Via),
 }
 
 # What a key takes, in the words of an error.
@@ -44,7 +54,10 @@ _TAKES = {
     "name": "name: a text",
     "rules": f"rules: a list of at most {RULES_MAX} rules, which may be empty: []",
     "match": "match: a mapping of protocol, source, destination, destination_port",
-    "to": "to: afxdp, kernel or drop",
+    "to": "to: afxdp, dpdk, bypass, uring, kernel or drop",
+    "eal": f"eal: a list of at most {EAL_MAX} arguments",
+    "queues": f"queues: a whole number from 1 to {DPDK_QUEUES_MAX}",
+    "addresses": "addresses: a list of 1 to 8 addresses such as 10.0.0.2/24",
     "priority": f"priority: a whole number from 1 to {PRIORITY_MAX}",
 }
 
@@ -197,6 +210,9 @@ def _contradictions(document: Document, broken: set[Path]) -> Iterator[Problem]:
         rules = interface.get("rules")
         if not isinstance(rules, list) or len(rules) > RULES_MAX:
             continue
+        if not any(path[: len(base)] == base for path in broken):
+            for found in check_devices(InterfaceModel.model_validate(interface)):
+                yield Problem(document.at((*base, *found.path)), found.message, found.expected)
         whole = [
             (at, RuleModel.model_validate(rule))
             for at, rule in enumerate(rules)
@@ -211,16 +227,22 @@ def _contradictions(document: Document, broken: set[Path]) -> Iterator[Problem]:
 
 def _model(path: Path) -> type[BaseModel]:
     """The model of the mapping at a path."""
-    if path and path[-1] == "match":
-        return MatchModel
+    if not path:
+        return PolicyModel
     if len(path) == 2:
         return InterfaceModel
-    return RuleModel if path else PolicyModel
+    sections: dict[str | int, type[BaseModel]] = {
+        "match": MatchModel,
+        "tap": TapModel,
+        "uring": UringModel,
+        "dpdk": EalModel if len(path) == 1 else DpdkModel,
+    }
+    return sections.get(path[-1], RuleModel)
 
 
 def _noun(path: Path) -> str:
     names = {PolicyModel: "the policy", InterfaceModel: "this interface", RuleModel: "this rule"}
-    return names.get(_model(path), "match")
+    return names.get(_model(path), str(path[-1]) if path else "")
 
 
 def _keys(path: Path) -> tuple[str, ...]:

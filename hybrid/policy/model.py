@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from hybrid.policy.rule import Protocol, Target
+from hybrid.policy.device import FrameDevice, Via
+from hybrid.policy.rule import Fallback, Protocol, Target
 
 __all__ = [
     "INTERFACES_MAX",
@@ -22,17 +33,24 @@ __all__ = [
     "QUEUES_MAX",
     "RULES_MAX",
     "CopyMode",
+    "DpdkModel",
+    "EalModel",
     "InterfaceModel",
     "MatchModel",
     "Mode",
     "PolicyModel",
     "RuleModel",
+    "TapModel",
+    "UringModel",
 ]
 
 INTERFACES_MAX = 16
 RULES_MAX = 256  # of one interface; the size of the kernel side's table
 QUEUES_MAX = 64
 PRIORITY_MAX = 1_000_000
+DPDK_QUEUES_MAX = 16
+EAL_MAX = 64  # arguments
+DPDK_TEXT_MAX = 128  # characters of one argument, and of a port's
 
 _INTERFACE = re.compile(r"[^\s/:%]{1,15}")
 _RULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -152,6 +170,35 @@ def _queues(value: Any) -> Literal["all"] | tuple[int, ...]:
     return tuple(sorted(value))
 
 
+def _dpdk_text(value: Any) -> Any:
+    """An argument handed on to DPDK as it stands."""
+    if isinstance(value, str) and not (0 < len(value) <= DPDK_TEXT_MAX and value.isprintable()):
+        raise _wrong(f"'{value[:40]}' cannot be handed to DPDK", f"1 to {DPDK_TEXT_MAX} printable characters")
+    return value
+
+
+def _local_address(value: Any) -> IPv4Interface | IPv6Interface:
+    """An address with the length of its network."""
+    expected = "an address with its network's length, such as 10.0.0.2/24"
+    if isinstance(value, (IPv4Interface, IPv6Interface)):
+        return value
+    if not isinstance(value, str) or "/" not in value or "%" in value:
+        raise _wrong(f"{_shown(value)} is not an address with a length", expected)
+    try:
+        return ip_interface(value)
+    except ValueError:
+        raise _wrong(f"'{value[:60]}' is not an address with a length", expected) from None
+
+
+def _gateway(value: Any) -> IPv4Address | IPv6Address:
+    if isinstance(value, (IPv4Address, IPv6Address)):
+        return value
+    try:
+        return ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise _wrong(f"{_shown(value)} is not an address", "an address such as 10.0.0.1") from None
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
@@ -190,7 +237,12 @@ class RuleModel(_Model):
     - ``name``: what status and counters call it; unique on the interface.
     - ``match``: see above. At least one key.
     - ``to``: ``afxdp`` (the AF_XDP socket of the queue the frame arrived on; the kernel, where that
-      queue has none), ``kernel`` (an exception to a rule below it), or ``drop``.
+      queue has none), ``dpdk`` (the interface's DPDK port; the kernel, where no program has it),
+      ``bypass`` (the interface's ``device``, whichever that is), ``uring`` (the kernel's sockets, which our
+      programs use by io_uring), ``kernel`` (the kernel: an exception to a rule below it, and for one of our
+      programs the same as ``uring``), or ``drop``.
+    - ``fallback``: what a listener of ours has where the bypass cannot be had, or is lost. ``kernel``: it
+      listens on the kernel's sockets as well. ``none`` (default): the kernel refuses what comes there.
     - ``priority``: the highest is tried first. Default: by order, 1000 for an interface's first rule,
       999 for its second, and so on.
     - ``allow_everything``: default false. A rule that takes SSH (TCP port 22) or DHCP (UDP ports 68
@@ -201,8 +253,62 @@ class RuleModel(_Model):
     name: Annotated[str, BeforeValidator(_rule_name)]
     match: MatchModel
     to: Annotated[Target, Field(strict=False)]
+    fallback: Annotated[Fallback, Field(strict=False)] = Fallback.NONE
     priority: Annotated[int, Field(ge=1, le=PRIORITY_MAX)] | None = None
     allow_everything: bool = False
+
+
+class EalModel(_Model):
+    """DPDK as a whole: it is set up once in a program.
+
+    - ``eal``: arguments of rte_eal_init() as they stand, for example ``["--no-pci", "--in-memory"]``.
+    """
+
+    eal: Annotated[list[Annotated[str, BeforeValidator(_dpdk_text)]], Field(max_length=EAL_MAX)] = []
+
+
+class DpdkModel(_Model):
+    """The DPDK port of an interface.
+
+    - ``via``: ``devmap`` (default: our XDP program owns the interface and redirects into a veth whose far
+      end the port owns), ``af_xdp`` (DPDK's af_xdp port owns the interface and runs our program), ``whole``
+      (the NIC is DPDK's; nothing is steered, and what is not the program's goes by an exception path).
+    - ``port``: devargs of the port. Default: by ``via``.
+    - ``queues``: how many queues the port has, one for each of a program's shards. Default 1.
+    """
+
+    via: Annotated[Via, Field(strict=False)] = Via.DEVMAP
+    port: Annotated[str, BeforeValidator(_dpdk_text)] | None = None
+    queues: Annotated[int, Field(ge=1, le=DPDK_QUEUES_MAX)] = 1
+
+
+class TapModel(_Model):
+    """Our end of a TAP device. The kernel has the other one, with addresses of its own.
+
+    - ``addresses``: 1 to 8 of ours, each with its network's length.
+    - ``gateway``: where what is not in these networks goes.
+    """
+
+    addresses: Annotated[
+        list[Annotated[IPv4Interface | IPv6Interface, BeforeValidator(_local_address)]],
+        Field(min_length=1, max_length=8),
+    ]
+    gateway: Annotated[IPv4Address | IPv6Address | None, BeforeValidator(_gateway)] = None
+
+
+class UringModel(_Model):
+    """The kernel's sockets by io_uring, for all of a program's ports that have them.
+
+    - ``sqpoll``: default false. true: a kernel thread submits, at the cost of a core.
+    - ``busy_poll``: default false. true: waiting polls the NIC's queue (NAPI).
+    - ``zerocopy``: default true: large sends are not copied, where the kernel can.
+    - ``strict``: default false. true: what is asked for and not obtained is an error.
+    """
+
+    sqpoll: bool = False
+    busy_poll: bool = False
+    zerocopy: bool = True
+    strict: bool = False
 
 
 class InterfaceModel(_Model):
@@ -219,6 +325,9 @@ class InterfaceModel(_Model):
       true: it is an error, and nothing stays attached.
     - ``queues``: ``all`` (default) or a list of receive queues that get a socket. Frames that a rule takes
       on another queue go to the kernel.
+    - ``device``: what moves the frames: ``afxdp`` (default), ``dpdk``, or, where there is no XDP, ``packet``
+      (a packet socket on the interface) or ``tap`` (a TAP device of that name, made when a program starts).
+    - ``dpdk``, ``tap``: see above.
     - ``rules``: at most 256. An empty list attaches the program and leaves every frame to the kernel.
     """
 
@@ -228,6 +337,9 @@ class InterfaceModel(_Model):
     busy_poll: bool = False
     strict: bool = False
     queues: Annotated[Literal["all"] | tuple[int, ...], BeforeValidator(_queues)] = "all"
+    device: Annotated[FrameDevice, Field(strict=False)] = FrameDevice.AFXDP
+    dpdk: DpdkModel | None = None
+    tap: TapModel | None = None
     rules: Annotated[list[RuleModel], Field(max_length=RULES_MAX)]
 
 
@@ -236,7 +348,10 @@ class PolicyModel(_Model):
 
     - ``version``: 1. A reader refuses a version that it does not know.
     - ``interfaces``: 1 to 16 interfaces, each once.
+    - ``dpdk``, ``uring``: what is set up once in a program, see above.
     """
 
     version: Annotated[Literal[1], BeforeValidator(_version)]
     interfaces: Annotated[list[InterfaceModel], Field(min_length=1, max_length=INTERFACES_MAX)]
+    dpdk: EalModel | None = None
+    uring: UringModel | None = None

@@ -15,11 +15,35 @@ class Protocol(StrEnum):
 
 
 class Target(StrEnum):
-    """Where a matching frame goes."""
+    """Where a matching frame goes.
+
+    ``BYPASS`` is the interface's own frame device, whichever that is; compiling a policy leaves it only where
+    no steering program can take part (``packet``, ``tap``). ``URING`` is steered as ``KERNEL`` is.
+    """
 
     AFXDP = "afxdp"
+    DPDK = "dpdk"
+    BYPASS = "bypass"
+    URING = "uring"
     KERNEL = "kernel"
     DROP = "drop"
+
+    @property
+    def bypasses(self) -> bool:
+        """Whether the frames go to a program by a frame device."""
+        return self in (Target.AFXDP, Target.DPDK, Target.BYPASS)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the kernel has the frames; a program gets them by kernel sockets."""
+        return self in (Target.URING, Target.KERNEL)
+
+
+class Fallback(StrEnum):
+    """What a listener has where its bypass cannot be had, or is lost."""
+
+    NONE = "none"
+    KERNEL = "kernel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +62,4 @@ class Rule:
     source: IPv4Network | IPv6Network | None = None
     destination: IPv4Network | IPv6Network | None = None
     ports: tuple[int, int] | None = None
+    fallback: Fallback = Fallback.NONE

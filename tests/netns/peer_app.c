@@ -2,7 +2,7 @@
 /*
  * An application that does on a connection what it is told, for test_peers.py:
  *
- *     hybrid run -- peer-app PORT
+ *     hybrid run -- peer-app PORT            (peer_served.c: where it has its shard from)
  *
  * It listens on PORT (TCP, and UDP, which it echoes). The first line that a client
  * sends is an order; an order on standard input opens a connection to somebody else:
@@ -22,7 +22,7 @@
  *
  * How each ended is told in one line of JSON on standard output.
  */
-#include "hybrid.h"
+#include "peer_app.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -515,7 +515,7 @@ int main(int argc, char **argv) {
   }
   setvbuf(stdout, NULL, _IOLBF, 0);
   fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK);
-  int rc = argc == 2 ? hy_shard_open_served(NULL, &shard) : -EINVAL;
+  int rc = argc >= 2 ? peer_app_shard(argc - 2, argv + 2, &shard) : -EINVAL;
   if (rc == 0)
     rc = open_ports((uint16_t)strtoul(argv[1], NULL, 10));
   printf("{\"id\": \"\", \"status\": %d}\n", rc);

@@ -85,7 +85,7 @@ CASES = {
     ),
     "unknown target": (
         policy(rule("protocol: tcp, destination_port: 80", "^afxpd")),
-        "'afxpd' is not a value of 'to'", "afxdp, kernel or drop; did you mean 'afxdp'?",
+        "'afxpd' is not a value of 'to'", "bypass, uring, kernel or drop; did you mean 'afxdp'?",
     ),
     "unknown mode": (
         policy(interface="mode: ^nativ"),
@@ -97,7 +97,7 @@ CASES = {
     ),
     "missing key": (
         policy("^").replace("{^}", "^{name: r, match: {protocol: tcp, destination_port: 80}}"),
-        "this rule has no 'to'", "to: afxdp, kernel or drop",
+        "this rule has no 'to'", "to: afxdp, dpdk, bypass, uring, kernel or drop",
     ),
     "missing version": (
         "^interfaces:\n  - {name: a, rules: []}\n", "the policy has no 'version'", "version: 1",
@@ -140,7 +140,7 @@ CASES = {
     "interface not a mapping": (
         "version: 1\ninterfaces:\n  - ^hys0\n", "this interface is 'hys0', not a mapping", "name, mode",
     ),
-    "policy not a mapping": ("^- 1\n", "the policy is a list, not a mapping", "version and interfaces"),
+    "policy not a mapping": ("^- 1\n", "the policy is a list, not a mapping", "version, interfaces"),
     "no interfaces": (
         "version: 1\ninterfaces: ^[]\n", "'interfaces' has 0 items", "1 to 16 interfaces",
     ),
@@ -241,6 +241,50 @@ CASES = {
         policy(rule("@protocol: tcp, destination_port: 1-1024", "drop")), "takes SSH", "without 22",
     ),
     "all of TCP": (policy(rule("@protocol: tcp")), "takes SSH (TCP port 22)", "allow_everything: true"),
+    "unknown device": (
+        policy(interface="device: ^dpkd"), "'dpkd' is not a value of 'device'", "did you mean 'dpdk'?",
+    ),
+    "unknown way to DPDK": (
+        policy(interface="device: dpdk\n    dpdk: {via: ^vfio}"),
+        "'vfio' is not a value of 'via'", "devmap, af_xdp or whole",
+    ),
+    "unknown key of a section": (
+        policy(interface="dpdk: {^lcores: 2}"), "unknown key 'lcores' in dpdk", "via, port or queues",
+    ),
+    "a TAP without addresses": (
+        policy(interface="device: ^tap"), "a TAP device has no address of its own", "tap: {addresses",
+    ),
+    "an address without its length": (
+        policy(interface="device: tap\n    tap: {addresses: [^10.9.0.2]}"),
+        "'10.9.0.2' is not an address with a length", "10.0.0.2/24",
+    ),
+    "a whole NIC that is steered": (
+        policy(interface='dpdk: {via: ^whole, port: "0000:01:00.0"}'),
+        "a DPDK port via whole has the interface to itself", "device: dpdk",
+    ),
+    "a whole NIC without a name": (
+        policy(interface="device: dpdk\n    dpdk: ^{via: whole}"), "has no default port", "its devargs",
+    ),
+    "a bypass that is not there": (
+        policy(rule("protocol: tcp, destination_port: 80", "^afxdp"), interface="device: packet"),
+        "rule 'r' says afxdp, and the device of hys0 is packet", "to: bypass",
+    ),
+    "a drop that nobody does": (
+        policy(rule("protocol: tcp, destination_port: 80", "^drop"), interface="device: packet"),
+        "no steering program runs on hys0", "device: afxdp",
+    ),
+    "a fallback of nothing": (
+        policy(rule("protocol: tcp, destination_port: 80", "uring", more=", fallback: ^kernel")),
+        "uring is nothing to fall back from", "a bypass such as",
+    ),
+    "unknown fallback": (
+        policy(rule("protocol: tcp, destination_port: 80", more=", fallback: ^kernal")),
+        "'kernal' is not a value of 'fallback'", "did you mean 'kernel'?",
+    ),
+    "an EAL argument that is none": (
+        "version: 1\ndpdk: {eal: [^\"\"]}\ninterfaces:\n  - {name: a, rules: []}\n",
+        "cannot be handed to DPDK", "printable",
+    ),
     "two documents": ("a: 1\n^---\nb: 2\n", "a second document begins here", "one policy in a file"),
     "alias": ("a: ^&x [1]\nb: *x\n", "anchors and aliases", "the value itself"),
     "tag": ("a: ^!!python/object:os.system x\n", "tags (", "the value alone"),

@@ -132,7 +132,9 @@ def judge(frame: bytes, rules: list[Rule], sockets: bool = False) -> tuple[int, 
         if matches(rule, flow):
             if rule.to is Target.DROP:
                 return DROP, "rule-drop", rule.name
-            if rule.to is Target.KERNEL:
+            if rule.to in (Target.KERNEL, Target.URING):
                 return PASS, "rule-kernel", rule.name
+            if rule.to is Target.DPDK:
+                return PASS, "no-port", rule.name
             return (REDIRECT, "redirected", rule.name) if sockets else (PASS, "no-socket", rule.name)
     return PASS, "no-match", None

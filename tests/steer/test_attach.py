@@ -341,5 +341,6 @@ def test_pins_live_where_every_process_of_the_host_sees_them(veth: Veth) -> None
     with Steering.attach(veth.near) as steering:
         assert steering.directory is not None
         names = {entry.name for entry in steering.directory.iterdir()}
-    assert names == {"link", "program", "queues", "meta", "generations", "counters", "xsks"}
+    maps = {"meta", "generations", "counters", "xsks", "ports", "leases", "state"}
+    assert names == {"link", "program", "queues", "return"} | maps
     assert steering.directory.parent == ROOT

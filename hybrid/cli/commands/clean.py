@@ -21,11 +21,13 @@ def command(
         bool, typer.Option("--force", help="Also under a program in service: its ports go to the kernel.")
     ] = False,
 ) -> None:
-    """Remove steering programs, pins, reserved ports and leftovers that hybrid made; nothing else."""
+    """Remove what hybrid made and put back the settings it changed; nothing else."""
     from hybrid.agent.clean import clean
 
     done = clean(everything=everything, force=force)
-    lines = [f"removed {what}" for what in done.removed] or ["nothing to remove"]
-    session(ctx).output.emit({"removed": done.removed, "failed": done.failed}, *lines)
+    lines = [f"removed {what}" for what in done.removed]
+    lines += [f"put back {what}" for what in done.restored]
+    lines += [f"left alone: {what}" for what in done.left]
+    session(ctx).output.emit(done, *(lines or ["nothing to remove"]))
     if done.failed:
-        raise HybridError(f"could not remove {'; '.join(done.failed)}", "run it as root: sudo hybrid clean")
+        raise HybridError(f"could not undo {'; '.join(done.failed)}", "run it as root: sudo hybrid clean")

@@ -187,7 +187,10 @@ class KernelSock(Sock):
         return self._later(work(), "reflection")
 
     def shutdown(self, expected: int = 0) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
+        async def work() -> None:  # after what was asked before
+            self.sock.shutdown(socket.SHUT_WR)
+
+        self.end.run(work())
 
     def close(self, expected: int = 0) -> None:
         self.end.run(self._close())

@@ -1,0 +1,112 @@
+"""What the tests of this folder need: the peers' application on a TAP device or a packet socket of its own.
+
+Own-address mode and shared mode stand beside the kernel on ``hys0``; the TAP device is a link of its own
+between the application and the kernel of the server's namespace.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybrid.lab import Lab
+from hybrid.lab.side import Side
+from tests.netns.peers import BUILD, PORT, App, Peer
+
+FRAMES_APP = BUILD / "tests" / "uring" / "frames-app"
+TAP = "tap7"
+OFFLOAD = {"auto": 0, "no": 1, "must": 2}
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Our side's addresses, and the kernel's that talk to it."""
+
+    ours: dict[int, str]
+    theirs: dict[int, str]
+
+
+TAP_ENDS = Ends({4: "10.88.0.2", 6: "fd88::2"}, {4: "10.88.0.1", 6: "fd88::1"})
+OWN_ENDS = Ends({4: "10.77.0.9", 6: "fd77::9"}, {4: "10.77.0.2", 6: "fd77::2"})
+SHARED_ENDS = Ends({4: "10.77.0.1", 6: "fd77::1"}, {4: "10.77.0.2", 6: "fd77::2"})
+OUR_MAC = "02:00:00:00:77:09"
+
+
+class DeviceApp(App):
+    """``frames-app`` in the server's namespace; ``peer`` is the side whose kernel it talks to."""
+
+    def __init__(self, lab: Lab, log: Path, kind: str, offload: str = "auto", mac: str | None = None) -> None:
+        self.lab = lab
+        self.side = lab.server
+        self.log = log
+        self.kind = kind
+        self.ends = {"tap": TAP_ENDS, "own": OWN_ENDS, "shared": SHARED_ENDS}[kind]
+        self.peer: Side = lab.server if kind == "tap" else lab.client
+        self._told: dict[str, dict[str, Any]] = {}
+        self._news = threading.Condition()
+        self._serial = 0
+        self._ended = False
+        shared = kind == "shared"
+        self.mac = mac or (lab.server.mac if shared else OUR_MAC)
+        self._arguments = [
+            kind,
+            TAP if kind == "tap" else lab.server.interface,
+            self.mac,
+            str(OFFLOAD[offload]),
+            f"{self.ends.ours[4]}/24",
+            f"{self.ends.ours[6]}/64",
+        ]
+        if shared:  # the kernel's neighbours, which our stack does not ask for itself
+            for family in (4, 6):
+                self._arguments += ["via", self.ends.theirs[family], lab.client.mac]
+        self.start()
+
+    def start(self) -> None:
+        """Returns when it listens."""
+        self._told.clear()
+        self._ended = False
+        with self.log.open("ab") as errors:
+            self.launcher = self.side.popen(
+                [str(FRAMES_APP), str(PORT), *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self._reader = threading.Thread(target=self._read, args=(self.launcher.stdout,), daemon=True)
+        self._reader.start()
+        self.obtained = self.result("obtained")
+        assert "detail" not in self.obtained, self.obtained["detail"]
+        assert self.result("")["status"] == 0
+        self.pid = self.launcher.pid
+        if self.kind == "tap":
+            for command in (
+                ["sysctl", "-q", "-w", f"net.ipv6.conf.{TAP}.accept_dad=0"],
+                ["ip", "link", "set", TAP, "up"],
+                ["ip", "addr", "add", f"{TAP_ENDS.theirs[4]}/24", "dev", TAP],
+                ["ip", "addr", "add", f"{TAP_ENDS.theirs[6]}/64", "dev", TAP, "nodad"],
+            ):
+                self.side.run(command)
+
+    def dial(self, order: str = "", family: int = 4) -> Peer:
+        """The kernel connects to us."""
+        return Peer.dial(self.peer, self.ends.ours[family], order, PORT)
+
+    def leave(self) -> None:
+        """Ends it, if it has not ended."""
+        with suppress(BrokenPipeError):
+            self.stop()
+
+
+def failure(lab: Lab, *arguments: str, wrap: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What the application says that it failed of."""
+    command = [*wrap, str(FRAMES_APP), str(PORT), *arguments]
+    done = lab.server.run(command, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout.splitlines()[0])
+    return document
