@@ -425,8 +425,11 @@ static void frames_free(struct frames *d) {
   struct arena *arena = d->dev.arena;
   if (d->companion_close != NULL)
     d->companion_close(d->companion);
-  if (d->ring.ring_fd >= 0)
+  if (d->ring.ring_fd >= 0) {
+    /* The kernel takes a ring apart a while later, and until then a TAP would be in use. */
+    io_uring_unregister_files(&d->ring);
     io_uring_queue_exit(&d->ring);
+  }
   close(d->fd);
   for (uint32_t i = 0; i < RX_SLOTS; i++)
     if (d->rx[i].frame != FRAME_NONE)
