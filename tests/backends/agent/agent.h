@@ -90,6 +90,7 @@ struct agent {
 int host_link_parse(struct spec *spec, const char *text);
 int host_addr_parse(struct spec *spec, const char *text);
 int host_neigh_parse(struct spec *spec, const char *text);
+int mac_parse(const char *text, uint8_t mac[6]);
 int host_give(const struct spec *spec, hy_shard *shard);
 
 /* attach.c: every --attach of every shard; what was obtained goes into `said`, as JSON. */

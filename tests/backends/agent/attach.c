@@ -52,12 +52,53 @@ static int attach_afxdp(struct agent *a, struct agent *other, const char *settin
   return rc;
 }
 
+/* The value of a key as a string of its own. */
+static void text_of(const char *settings, const char *key, char *out, size_t capacity) {
+  const char *value = value_of(settings, key);
+  snprintf(out, capacity, "%.*s", value == NULL ? 0 : (int)strcspn(value, ","), value == NULL ? "" : value);
+}
+
+static int attach_tap(struct agent *a, struct agent *other, const char *settings, char *said) {
+  (void)other;
+  hy_tap_config config = {
+      .struct_size = sizeof config,
+      .ifindex = (uint32_t)number_of(settings, "ifindex", 0),
+      .tap_fd = -1,
+  };
+  hy_tap_obtained got;
+  text_of(settings, "name", config.name, sizeof config.name);
+  int rc = hy_tap_attach(a->shard, &config, &got);
+  if (rc == 0)
+    snprintf(said, SAID, "{\"offload\": %d, \"registered\": %d}", got.offload, got.registered);
+  return rc;
+}
+
+static int attach_packet(struct agent *a, struct agent *other, const char *settings, char *said) {
+  (void)other;
+  hy_packet_config config = {
+      .struct_size = sizeof config,
+      .interface = (uint32_t)number_of(settings, "ifindex", 0),
+      .packet_fd = -1,
+      .mode = HY_PACKET_OWN,
+  };
+  hy_packet_obtained got;
+  const char *mac = value_of(settings, "mac");
+  int rc = mac == NULL ? 0 : mac_parse(mac, config.mac);
+  if (rc == 0)
+    rc = hy_packet_attach(a->shard, &config, &got);
+  if (rc == 0)
+    snprintf(said, SAID, "{\"offload\": %d}", got.offload);
+  return rc;
+}
+
 static const struct backend {
   const char *name;
   int (*attach)(struct agent *a, struct agent *other, const char *settings, char *said);
 } backends[] = {
     {"memory", attach_memory},
     {"afxdp", attach_afxdp},
+    {"tap", attach_tap},
+    {"packet", attach_packet},
 };
 
 static int attach_one(struct agent *a, struct agent *other, const char *text, char *said) {

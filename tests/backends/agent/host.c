@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* "aa:bb:cc:dd:ee:ff" up to the end or a comma. */
-static int mac_parse(const char *text, uint8_t mac[6]) {
+int mac_parse(const char *text, uint8_t mac[6]) {
   for (int i = 0; i < 6; i++) {
     char *end;
     unsigned long byte = strtoul(text, &end, 16);

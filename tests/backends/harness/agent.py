@@ -219,19 +219,22 @@ class AgentEnd:
         assert surprises == []
 
     def stop(self) -> None:
+        code = self.let_go()
+        assert code == 0, f"{self.name}: the agent ended with {code}"
+
+    def let_go(self) -> int:
+        """Ends the agent by the end of its orders; its exit code, or that of the signal it took."""
         for end in self.siblings:  # it ends when all of its shards have been told
             with contextlib.suppress(BrokenPipeError):
                 end._orders.close()
         try:
-            code = self.process.wait(WITHIN_S)
+            return self.process.wait(WITHIN_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
-            raise AssertionError(f"{self.name}: the agent did not end when told to") from None
+            return self.process.wait()
         finally:
             self._reader.join(WITHIN_S)
             self._answers.close()
-        assert code == 0, f"{self.name}: the agent ended with {code}"
 
 
 def launch(specs: Sequence[Spec], side: Side | None, log: IO[bytes], cpu: int = -1) -> list[AgentEnd]:
@@ -260,10 +263,15 @@ def launch(specs: Sequence[Spec], side: Side | None, log: IO[bytes], cpu: int = 
     ends = [AgentEnd(spec, process, *pipe) for spec, pipe in zip(specs, pipes, strict=True)]
     for end in ends:
         end.siblings = ends
-    for end in ends:
-        end.wait_ready()
-    for spec in specs:
-        spec.ready()
+    try:
+        for end in ends:
+            end.wait_ready()
+        for spec in specs:
+            spec.ready()
+    except BaseException:
+        for end in ends:
+            end.let_go()
+        raise
     return ends
 
 

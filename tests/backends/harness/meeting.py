@@ -43,6 +43,8 @@ class Meeting:
 
     def __enter__(self) -> Self:
         self.places = self._wire.enter_context(lay(self.pair.wire, self._name, self.folder))
+        for row, place in zip((self.pair.us, self.pair.them), self.places, strict=True):
+            row.claim(place)
         self._log = self._wire.enter_context((self.folder / "log").open("ab"))
         return self
 

@@ -50,9 +50,12 @@ class Row:
     sleeps: bool = True  # a wait without work gives the processor away
     one_process: bool = False  # both ends are shards of one agent
 
+    def claim(self, place: Place) -> None:
+        """Makes the place what this backend wants it to be, before either end is started."""
+
     def spec(self, place: Place, tied: ExitStack) -> Spec:
         """What an agent at this place is started with. What goes with it is undone by ``tied``."""
-        raise NotImplementedError
+        raise AssertionError(f"{self.name} is no backend of an agent")
 
     @property
     def kernel(self) -> bool:
@@ -108,10 +111,34 @@ class AfXdp(Row):
         )
 
 
+@dataclass(frozen=True)
+class UringTap(Row):
+    """A TAP made by the agent; the kernel of the same namespace is on its other side."""
+
+    def spec(self, place: Place, tied: ExitStack) -> Spec:
+        attach = f"tap,ifindex={place.ifindex},name={place.interface}"
+        return Spec(self.name, place.addresses, [*place.host(answers_arp=True), "--attach", attach])
+
+
+@dataclass(frozen=True)
+class UringPacket(Row):
+    """A station of its own on the wire, with a MAC address and addresses that the kernel does not have."""
+
+    def claim(self, place: Place) -> None:
+        place.without_kernel()
+        place.mac = f"02:77:00:00:01:{1 if place.first else 2:02x}"
+
+    def spec(self, place: Place, tied: ExitStack) -> Spec:
+        attach = f"packet,ifindex={place.ifindex},mac={place.mac}"
+        return Spec(self.name, place.addresses, [*place.host(answers_arp=True), "--attach", attach])
+
+
 KERNEL = Kernel("kernel", Wire.VETH, stack=False)
 ROWS: tuple[Row, ...] = (
     Memory("memory", Wire.CABLE, one_process=True),
     AfXdp("afxdp", Wire.VETH),
+    UringTap("uring-tap", Wire.TAP),
+    UringPacket("uring-packet", Wire.VETH),
 )
 
 # The columns of the matrix: the test file of each, and what it is called.
@@ -155,5 +182,5 @@ def pairs() -> list[Pair]:
     """Each row against the kernel, or, where it cannot reach it, against itself; then rows against each other."""
     by_name = {row.name: row for row in ROWS}
     own = [Pair(row, row if row.wire is Wire.CABLE else KERNEL) for row in ROWS]
-    across = [("afxdp", "afxdp")]
+    across = [("afxdp", "afxdp"), ("afxdp", "uring-packet")]
     return own + [Pair(by_name[us], by_name[them], _TOGETHER) for us, them in across]

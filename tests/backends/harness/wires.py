@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import TypeVar
@@ -45,8 +44,7 @@ class Place:
     mac: str
     folder: Path  # for sockets and logs
     first: bool  # of the two
-    far_mac: str = ""
-    far_addresses: tuple[str, str] = ("", "")
+    far: Place = field(init=False, repr=False)
 
     @property
     def interface(self) -> str:
@@ -65,8 +63,8 @@ class Place:
         for network in self.networks:
             arguments += ["--addr", f"{self.ifindex},{network.network.prefixlen},{network.ip}"]
         if not answers_arp:
-            for address in self.far_addresses:
-                arguments += ["--neigh", f"{self.ifindex},{self.far_mac},{address}"]
+            for address in self.far.addresses.values():
+                arguments += ["--neigh", f"{self.ifindex},{self.far.mac},{address}"]
         return arguments
 
     def without_kernel(self) -> None:
@@ -75,8 +73,10 @@ class Place:
 
     def with_kernel(self) -> None:
         """Brings the interface up with the addresses of this place."""
-        self.call(partial(link.set_up, self.interface, 1500, self.networks))
-        self.call(partial(link.wait_until_running, self.interface))
+        for network in self.networks:
+            flags = ["nodad"] if network.version == 6 else []
+            self.side.run(["ip", "addr", "add", str(network), "dev", self.interface, *flags])
+        self.side.run(["ip", "link", "set", self.interface, "up"])
 
 
 @contextmanager
@@ -101,8 +101,7 @@ def lay(wire: Wire, name: str, folder: Path) -> Iterator[tuple[Place, Place]]:
                 Place(wire, side, (_V4[i], _V6[i]), 7, _MACS[i], folder, i == 0) for i in range(2)
             ]
         for place, far in (places, places[::-1]):
-            place.far_mac = far.mac
-            place.far_addresses = (str(far.networks[0].ip), str(far.networks[1].ip))
+            place.far = far
         yield places[0], places[1]
 
 
