@@ -32,7 +32,7 @@ def test_a_deleted_interface_ends_its_connections(lab: Lab, device_app_for: Call
 
 
 def test_who_has_ended_leaves_the_name_to_the_next(lab: Lab, device_app_for: Callable[..., DeviceApp]) -> None:
-    for _ in range(3):
+    for _ in range(10):
         device_app_for(lab, "tap").leave()
 
 
