@@ -2,10 +2,12 @@
 
 from hybrid.api.address import Address
 from hybrid.api.config import Clock, Config, Hugepages
+from hybrid.api.device import Flow, Packet, PacketMode, Request, Tap, open_packet
 from hybrid.api.errors import (
     AbortedError,
     AddressInUseError,
     AddressNotAvailableError,
+    AttachError,
     BrokenError,
     CancelledError,
     LimitError,
@@ -35,12 +37,14 @@ __all__ = [
     "Address",
     "AddressInUseError",
     "AddressNotAvailableError",
+    "AttachError",
     "Backend",
     "BrokenError",
     "CancelledError",
     "Clock",
     "Config",
     "Event",
+    "Flow",
     "Host",
     "Hugepages",
     "HybridError",
@@ -52,10 +56,13 @@ __all__ = [
     "NotConnectedError",
     "NotServedError",
     "Op",
+    "Packet",
+    "PacketMode",
     "Placement",
     "Queue",
     "QueueError",
     "RefusedError",
+    "Request",
     "ResetError",
     "Route",
     "Sga",
@@ -63,6 +70,7 @@ __all__ = [
     "ShardBusyError",
     "ShardClosedError",
     "StaleTokenError",
+    "Tap",
     "TimedOutError",
     "Token",
     "UnreachableError",
@@ -70,6 +78,7 @@ __all__ = [
     "Wire",
     "WouldBlockError",
     "link",
+    "open_packet",
     "stat_help",
     "stat_names",
 ]

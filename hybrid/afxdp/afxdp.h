@@ -12,8 +12,11 @@
  *     receiving up to the other socket's ring as well: about 2 us a frame.
  *   - Busy polling wants a NAPI instance known for the queue when it is bound. veth
  *     names none, so there it is requested in vain and `obtained` says so.
- *   - RLIMIT_MEMLOCK counts arena bytes once per socket, over all processes of the
+ *   - RLIMIT_MEMLOCK counts arena bytes once per registration, over all processes of the
  *     user, unless CAP_IPC_LOCK; binding and moving frames need no privilege at all.
+ *   - A packet that is longer than a frame needs a socket bound with XDP_USE_SG and an XDP
+ *     program that takes fragments; without either the kernel drops it.
+ *   - Once metadata on transmit is asked for, every descriptor must have its room in front.
  */
 #ifndef HYBRID_AFXDP_AFXDP_H
 #define HYBRID_AFXDP_AFXDP_H
@@ -30,10 +33,12 @@ enum {
 
 /*
  * Opens the queue and stocks it with empty frames of the arena. config->xsk_fd,
- * where given, is taken over, also on failure; map_fd is copied. Errors are those
- * of xsk_open() (xsk.h) and of entering the map, and -ENOMEM.
+ * where given, is taken over, also on failure; map_fd is copied. beside: a
+ * device that has registered this arena, or NULL. Errors are those of xsk_open() (xsk.h)
+ * and of entering the map, and -ENOMEM.
  */
-int afxdp_open(struct arena *arena, const hy_afxdp_config *config, hy_afxdp_obtained *obtained,
-               struct hy_device **out);
+int afxdp_open(struct arena *arena, const hy_afxdp_config *config, const struct hy_device *beside,
+               hy_afxdp_obtained *obtained, struct hy_device **out);
+bool afxdp_is(const struct hy_device *dev);
 
 #endif

@@ -13,8 +13,8 @@
  *
  * How many frames a queue holds. The fill ring is kept at `fill_target`: an eighth
  * of the arena at most, so that four queues take half of it. Restocking stops
- * while fewer than `reserve` frames, a quarter of the arena, are free: those are
- * the stack's, to answer and to send with, however much arrives. Only the first
+ * while fewer than arena_reserve() frames are free, which is where the stack stops
+ * to keep data as well: those are to answer and to send with, however much arrives. Only the first
  * `fill_floor` frames of a queue are taken from the reserve as well: with none, the
  * acknowledgements that would free the frames in flight could not arrive, and
  * nothing would move again.
@@ -25,14 +25,20 @@
  * sends: a bounded number of descriptors per call (32 before Linux 6.18), and
  * none where the peer or the socket's buffer is full. So the transmit ring may
  * hold descriptors after the kick, and every poll kicks again until it is empty.
+ *
+ * A packet of several frames is as many descriptors, all but the last of them marked
+ * XDP_PKT_CONTD. The kernel publishes a packet whole, but a burst may end within it:
+ * what there is of it is kept (`partial`) until the rest is taken.
  */
 #include "afxdp/afxdp.h"
+#include "afxdp/newer.h"
 #include "afxdp/xsk.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -40,8 +46,7 @@ enum {
   LEDGER_LENT = 0x80,      /* the kernel has it to receive into */
   LEDGER_SENDS_MAX = 0x7f, /* transmissions of it outstanding: the other bits */
 
-  FILL_SHARE = 8,    /* of the arena's frames, one in so many at most */
-  RESERVE_SHARE = 4, /* and one in so many is left to the stack */
+  FILL_SHARE = 8, /* of the arena's frames, one in so many at most */
   FILL_FLOOR = DEVICE_BURST,
 
   REAP_MAX = 4 * DEVICE_BURST, /* completions taken back at once */
@@ -57,11 +62,13 @@ struct afxdp {
   uint32_t fill_held; /* frames with LEDGER_LENT */
   uint32_t fill_target;
   uint32_t fill_floor;
-  uint32_t reserve;
   uint32_t tx_held; /* transmissions whose completion is outstanding */
   uint32_t patience;
   uint32_t queue;
+  uint32_t partial, partial_tail; /* a packet of which not all frames were taken yet; FRAME_NONE */
+  uint32_t partial_frames;
   int map_fd;     /* owned, or -1 */
+  int lost;       /* what health() has found: 0, or a negative errno for good */
   int kick_error; /* of the last kick: 0, or the negative errno for which there is no sense in trying on */
   bool busy_poll;
   bool in_map;
@@ -79,7 +86,8 @@ static void fill_stock(struct afxdp *x) {
   if (x->fill_held >= x->fill_target)
     return;
   uint32_t want = x->fill_target - x->fill_held;
-  uint32_t allowed = arena->free_count > x->reserve ? arena->free_count - x->reserve : 0;
+  uint32_t reserve = arena_reserve(arena);
+  uint32_t allowed = arena->free_count > reserve ? arena->free_count - reserve : 0;
   if (x->fill_held < x->fill_floor) {
     uint32_t least = x->fill_floor - x->fill_held;
     if (allowed < least)
@@ -113,7 +121,7 @@ static void tx_reap(struct afxdp *x) {
     uint64_t index = *ring_addr(done, done->cached_cons + i) >> arena->frame_shift;
     assert(index < arena->frames && (x->ledger[index] & LEDGER_SENDS_MAX) != 0);
     if ((--x->ledger[index] & LEDGER_SENDS_MAX) == 0)
-      frame_meta(arena, (uint32_t)index)->flags &= (uint8_t)~FRAME_IN_DEVICE;
+      frame_meta(arena, (uint32_t)index)->flags &= (uint8_t)~FRAME_SEND_FLAGS;
     frame_unref(arena, (uint32_t)index);
   }
   ring_release(done, n);
@@ -151,7 +159,37 @@ static inline bool tx_wants_kick(const struct afxdp *x) {
 
 /* ---- the device ------------------------------------------------------------ */
 
-/* Reads n descriptors into frames; fewer come out where the kernel named a frame that it doesn't have. */
+/*
+ * A frame of a packet of several: joined to those before it. True: the packet, whose first frame goes to
+ * *head, is whole. One of too many frames is dropped.
+ */
+static __attribute__((noinline)) bool rx_join(struct afxdp *x, uint32_t index, bool more, uint32_t *head) {
+  struct arena *arena = x->dev.arena;
+  if (x->partial == FRAME_NONE) {
+    x->partial = index;
+    x->partial_frames = 0;
+  } else {
+    struct frame *tail = frame_meta(arena, x->partial_tail);
+    tail->more = index;
+    tail->flags |= FRAME_MORE;
+  }
+  x->partial_tail = index;
+  x->partial_frames++;
+  if (more)
+    return false;
+  *head = x->partial;
+  x->partial = FRAME_NONE;
+  if (x->partial_frames <= PACKET_FRAMES_MAX)
+    return true;
+  packet_drop(arena, *head);
+  x->counts.rx_dropped++;
+  return false;
+}
+
+/*
+ * Reads n descriptors into packets. Fewer come out where some have several frames, and where the kernel
+ * named a frame that it doesn't have.
+ */
 static unsigned rx_take(struct afxdp *x, uint32_t *frames, uint32_t n) {
   struct arena *arena = x->dev.arena;
   struct ring *rx = &x->xsk.rings[XSK_RX];
@@ -178,7 +216,11 @@ static unsigned rx_take(struct afxdp *x, uint32_t *frames, uint32_t n) {
     f->len = (uint16_t)len;
     f->device = x->dev.index;
     bytes += len;
-    frames[taken++] = (uint32_t)index;
+    uint32_t head = (uint32_t)index;
+    if (__builtin_expect((desc->options & XDP_PKT_CONTD) || x->partial != FRAME_NONE, 0) &&
+        !rx_join(x, (uint32_t)index, desc->options & XDP_PKT_CONTD, &head))
+      continue;
+    frames[taken++] = head;
   }
   ring_release(rx, n);
   x->counts.rx_frames += taken;
@@ -216,32 +258,75 @@ static unsigned afxdp_rx_burst(struct hy_device *dev, uint32_t *frames, unsigned
   return taken;
 }
 
-static unsigned afxdp_tx_burst(struct hy_device *dev, const uint32_t *frames, unsigned n) {
-  struct afxdp *x = afxdp_of(dev);
-  struct arena *arena = dev->arena;
+/* The descriptors that n packets take. */
+static uint32_t descriptors_of(const struct arena *arena, const uint32_t *frames, unsigned n) {
+  uint32_t sum = 0;
+  for (unsigned i = 0; i < n; i++)
+    sum += packet_frames(arena, frames[i]);
+  return sum;
+}
+
+/* What the kernel is asked to do with the frame, in front of its first byte; returns the descriptor's option.
+ */
+static uint32_t tx_metadata_put(uint8_t *base, const struct frame *f) {
+  struct tx_metadata meta = {
+      .flags = XDP_TXMD_FLAGS_CHECKSUM,
+      .csum_start = (uint16_t)(f->csum_start - f->off),
+      .csum_offset = f->csum_offset,
+  };
+  assert(f->off >= sizeof meta);
+  memcpy(base + f->off - sizeof meta, &meta, sizeof meta);
+  return XDP_TX_METADATA;
+}
+
+/* Writes a packet's descriptors from `at` on; returns how many. */
+static inline uint32_t tx_put(struct afxdp *x, uint32_t at, uint32_t index, uint64_t *bytes) {
+  struct arena *arena = x->dev.arena;
   struct ring *tx = &x->xsk.rings[XSK_TX];
-  if (x->tx_held + n > tx->size)
-    tx_reap(x);
-  /* The completion ring is as long as this one, and all that is outstanding must fit into it. */
-  uint32_t room = x->tx_held < tx->size ? tx->size - x->tx_held : 0;
-  uint32_t count = ring_reserve(tx, n < room ? n : room);
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    uint32_t index = frames[i];
+  for (uint32_t n = 1;; n++) {
     struct frame *f = frame_meta(arena, index);
     assert(f->refs > 0 && f->len > 0 && (uint32_t)f->off + f->len <= arena->frame_size);
     assert(x->ledger[index] < LEDGER_SENDS_MAX);
     x->ledger[index]++;
     f->flags |= FRAME_IN_DEVICE;
-    *ring_desc(tx, tx->cached_prod + i) = (struct xdp_desc){
+    uint32_t options = 0;
+    if (__builtin_expect(f->flags & (FRAME_MORE | FRAME_CSUM_PARTIAL), 0)) {
+      options = f->flags & FRAME_MORE ? XDP_PKT_CONTD : 0;
+      if (f->flags & FRAME_CSUM_PARTIAL)
+        options |= tx_metadata_put(frame_base(arena, index), f);
+    }
+    *ring_desc(tx, at++) = (struct xdp_desc){
         .addr = ((uint64_t)index << arena->frame_shift) + f->off,
         .len = f->len,
+        .options = options,
     };
-    bytes += f->len;
+    *bytes += f->len;
+    if (!(options & XDP_PKT_CONTD))
+      return n;
+    index = f->more;
+  }
+}
+
+static unsigned afxdp_tx_burst(struct hy_device *dev, const uint32_t *frames, unsigned n) {
+  struct afxdp *x = afxdp_of(dev);
+  struct arena *arena = dev->arena;
+  struct ring *tx = &x->xsk.rings[XSK_TX];
+  uint32_t wanted = dev->caps & DEVICE_MULTI ? descriptors_of(arena, frames, n) : n;
+  if (x->tx_held + wanted > tx->size)
+    tx_reap(x);
+  /* The completion ring is as long as this one, and all that is outstanding must fit into it. */
+  uint32_t room = x->tx_held < tx->size ? tx->size - x->tx_held : 0;
+  room = ring_reserve(tx, wanted < room ? wanted : room);
+  uint64_t bytes = 0;
+  uint32_t put = 0, count = 0;
+  for (; count < n; count++) {
+    if (room < wanted && put + packet_frames(arena, frames[count]) > room)
+      break;
+    put += tx_put(x, tx->cached_prod + put, frames[count], &bytes);
   }
   if (count > 0) {
-    ring_submit(tx, count);
-    x->tx_held += count;
+    ring_submit(tx, put);
+    x->tx_held += put;
     x->patience = ARM_PATIENCE;
     x->counts.tx_frames += count;
     x->counts.tx_bytes += bytes;
@@ -300,12 +385,14 @@ static void afxdp_free(struct afxdp *x) {
   if (x->map_fd >= 0)
     close(x->map_fd);
   xsk_close(&x->xsk);
+  if (x->partial != FRAME_NONE)
+    packet_drop(x->dev.arena, x->partial);
   if (x->ledger != NULL) {
     struct arena *arena = x->dev.arena;
     for (uint32_t i = 0; i < arena->frames; i++) {
       if (x->ledger[i] == 0)
         continue;
-      frame_meta(arena, i)->flags &= (uint8_t)~FRAME_IN_DEVICE;
+      frame_meta(arena, i)->flags &= (uint8_t)~FRAME_SEND_FLAGS;
       if (x->ledger[i] & LEDGER_LENT)
         frame_unref(arena, i);
       for (uint32_t sends = x->ledger[i] & LEDGER_SENDS_MAX; sends > 0; sends--)
@@ -328,6 +415,21 @@ static void afxdp_close(struct hy_device *dev) {
   afxdp_free(x);
 }
 
+/*
+ * When the interface goes away the kernel unbinds the socket and leaves ENETDOWN in it. A link that is only
+ * down, or whose driver is being reset, leaves the socket bound: it goes on when the link is up again.
+ */
+static int afxdp_health(struct hy_device *dev) {
+  struct afxdp *x = afxdp_of(dev);
+  if (x->lost == 0) {
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (getsockopt(x->xsk.fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0)
+      x->lost = -error; /* reading it clears it */
+  }
+  return x->lost;
+}
+
 static const struct hy_device_ops afxdp_ops = {
     .name = "afxdp",
     .rx_burst = afxdp_rx_burst,
@@ -335,13 +437,19 @@ static const struct hy_device_ops afxdp_ops = {
     .wait_arm = afxdp_wait_arm,
     .wait_fd = afxdp_wait_fd,
     .stats = afxdp_stats,
+    .health = afxdp_health,
     .close = afxdp_close,
 };
 
+static bool wants_valid(const hy_afxdp_config *config) {
+  return config->multi_buffer <= HY_XDP_MUST && config->shared_umem <= HY_XDP_MUST &&
+         config->tx_checksum <= HY_XDP_MUST;
+}
+
 static bool config_valid(const hy_afxdp_config *config, const struct arena *arena) {
   uint32_t size = config->ring_size;
-  return config->struct_size == sizeof *config && config->ifindex != 0 && config->copy <= HY_XDP_COPY &&
-         arena->frame_size > AFXDP_RX_HEADROOM &&
+  return config->struct_size == sizeof *config && wants_valid(config) && config->ifindex != 0 &&
+         config->copy <= HY_XDP_COPY && arena->frame_size > AFXDP_RX_HEADROOM &&
          (size == 0 || (size >= AFXDP_RING_SIZE_MIN && size <= AFXDP_RING_SIZE_MAX && !(size & (size - 1))));
 }
 
@@ -349,8 +457,30 @@ static uint32_t least(uint32_t a, uint32_t b) {
   return a < b ? a : b;
 }
 
-int afxdp_open(struct arena *arena, const hy_afxdp_config *config, hy_afxdp_obtained *obtained,
-               struct hy_device **out) {
+/* What packets may be, by what the socket came to. */
+static void caps_set(struct hy_device *dev, hy_afxdp_obtained *got) {
+  uint32_t room = dev->arena->frame_size - AFXDP_RX_HEADROOM;
+  dev->caps = 0;
+  dev->packet_frames_max = 1;
+  dev->frame_bytes_max = room;
+  if (got->multi_buffer) {
+    dev->caps |= DEVICE_MULTI;
+    dev->packet_frames_max = PACKET_FRAMES_MAX;
+    dev->frame_bytes_max = PACKET_FRAMES_MAX / 2 * room;
+  }
+  if (got->tx_checksum) {
+    dev->caps |= DEVICE_TX_CSUM;
+    dev->tx_room = sizeof(struct tx_metadata);
+  }
+  got->packet_bytes_max = dev->frame_bytes_max;
+}
+
+bool afxdp_is(const struct hy_device *dev) {
+  return dev->ops == &afxdp_ops;
+}
+
+int afxdp_open(struct arena *arena, const hy_afxdp_config *config, const struct hy_device *beside,
+               hy_afxdp_obtained *obtained, struct hy_device **out) {
   int status = -EINVAL;
   if (!config_valid(config, arena))
     goto fail_fd;
@@ -364,22 +494,27 @@ int afxdp_open(struct arena *arena, const hy_afxdp_config *config, hy_afxdp_obta
       .arena = arena,
       .ifindex = config->ifindex,
       .queue = config->queue,
-      .frame_bytes_max = arena->frame_size - AFXDP_RX_HEADROOM,
   };
   x->queue = config->queue;
+  x->partial = FRAME_NONE;
   x->map_fd = -1;
   x->xsk.fd = config->xsk_fd;
   x->fill_target = least(ring_size, arena->frames / FILL_SHARE);
   x->fill_floor = least(FILL_FLOOR, x->fill_target);
-  x->reserve = arena->frames / RESERVE_SHARE;
 
   x->ledger = calloc(arena->frames, sizeof *x->ledger);
   if (x->ledger == NULL)
     goto fail;
   hy_afxdp_obtained got;
-  status = xsk_open(&x->xsk, arena, config, ring_size, &got);
+  struct xsk_beside registered = {.fd = -1};
+  if (beside != NULL)
+    registered = (struct xsk_beside){.fd = ((const struct afxdp *)beside)->xsk.fd,
+                                     .multi_buffer = (beside->caps & DEVICE_MULTI) != 0,
+                                     .tx_checksum = (beside->caps & DEVICE_TX_CSUM) != 0};
+  status = xsk_open(&x->xsk, arena, config, &registered, ring_size, &got);
   if (status < 0)
     goto fail;
+  caps_set(&x->dev, &got);
   fill_stock(x);
   x->busy_poll = got.busy_poll;
   if (config->map_fd >= 0) {

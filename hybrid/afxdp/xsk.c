@@ -4,10 +4,14 @@
  *
  *   socket -> register memory -> size the rings -> map them -> bind
  *
- * Debian's header is older than some kernels that this runs on, so what it lacks
- * is named here; the kernel says by its answer whether it knows an option.
+ * What a later kernel brought is asked for first, and left away where the kernel
+ * refuses it: metadata on transmit with the registration, several frames per packet
+ * with the bind.
  */
 #include "afxdp/xsk.h"
+
+#include "afxdp/netdev.h"
+#include "afxdp/newer.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,9 +19,6 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-
-/* Linux 6.18: how many descriptors one sendto() moves in copy mode. Before that it is 32. */
-#define XDP_MAX_TX_SKB_BUDGET 9
 
 enum {
   BUSY_POLL_US = 20,       /* what SO_BUSY_POLL wants to be more than 0; calls here never wait */
@@ -48,12 +49,14 @@ static int xsk_socket(int *fd) {
   return domain == AF_XDP ? 0 : -EAFNOSUPPORT;
 }
 
-static int umem_register(int fd, const struct arena *arena) {
+static int umem_register(int fd, const struct arena *arena, bool metadata) {
   /* headroom 0: the kernel leaves 256 bytes (XDP_PACKET_HEADROOM) in front of what it receives anyway. */
-  struct xdp_umem_reg umem = {
+  struct umem_reg umem = {
       .addr = (uintptr_t)arena->base,
       .len = arena->size_bytes,
       .chunk_size = arena->frame_size,
+      .flags = metadata ? XDP_UMEM_TX_METADATA_LEN : 0,
+      .tx_metadata_len = metadata ? sizeof(struct tx_metadata) : 0,
   };
   if (setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof umem) == 0)
     return 0;
@@ -126,31 +129,89 @@ static int bind_patiently(int fd, const struct sockaddr_xdp *address) {
   }
 }
 
-static int xsk_bind(int fd, const hy_afxdp_config *config) {
+/* Asks for the mode that was requested, and for less of what may be done without until the kernel agrees. */
+static int bind_own(int fd, const hy_afxdp_config *config, hy_afxdp_obtained *got) {
   struct sockaddr_xdp address = {
       .sxdp_family = AF_XDP,
-      .sxdp_flags = XDP_USE_NEED_WAKEUP,
       .sxdp_ifindex = config->ifindex,
       .sxdp_queue_id = config->queue,
   };
-  if (config->copy == HY_XDP_ZEROCOPY)
-    address.sxdp_flags |= XDP_ZEROCOPY;
-  else if (config->copy == HY_XDP_COPY)
-    address.sxdp_flags |= XDP_COPY;
-  int status = bind_patiently(fd, &address);
-  if (status != -EOPNOTSUPP || config->copy != HY_XDP_ZEROCOPY || config->strict)
-    return status;
-  address.sxdp_flags = XDP_USE_NEED_WAKEUP | XDP_COPY;
+  uint16_t mode = config->copy == HY_XDP_ZEROCOPY ? XDP_ZEROCOPY : config->copy == HY_XDP_COPY ? XDP_COPY : 0;
+  bool multi = config->multi_buffer != HY_XDP_WITHOUT;
+  for (;;) {
+    address.sxdp_flags = (uint16_t)(XDP_USE_NEED_WAKEUP | mode | (multi ? XDP_USE_SG : 0));
+    int status = bind_patiently(fd, &address);
+    got->multi_buffer = status == 0 && multi;
+    if (status == -EOPNOTSUPP && mode == XDP_ZEROCOPY && !config->strict)
+      mode = XDP_COPY;
+    else if ((status == -EINVAL || status == -EOPNOTSUPP) && multi && config->multi_buffer == HY_XDP_TRY)
+      multi = false;
+    else
+      return status;
+  }
+}
+
+/*
+ * With the registration of another socket, whose mode is then ours too. Anything but 0: it could not be had,
+ * and the socket is as it was.
+ */
+static int bind_beside(int fd, int beside_fd, const hy_afxdp_config *config) {
+  struct sockaddr_xdp address = {
+      .sxdp_family = AF_XDP,
+      .sxdp_flags = XDP_SHARED_UMEM,
+      .sxdp_ifindex = config->ifindex,
+      .sxdp_queue_id = config->queue,
+      .sxdp_shared_umem_fd = (uint32_t)beside_fd,
+  };
   return bind_patiently(fd, &address);
 }
 
-int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *config, uint32_t ring_size,
-             hy_afxdp_obtained *obtained) {
+static int zerocopy_obtained(int fd) {
+  struct xdp_options options = {0};
+  socklen_t len = sizeof options;
+  if (getsockopt(fd, SOL_XDP, XDP_OPTIONS, &options, &len) < 0)
+    return -errno;
+  return (options.flags & XDP_OPTIONS_ZEROCOPY) != 0;
+}
+
+/* Whether the mode of a socket is what is requested of one that would share its memory. */
+static bool mode_agrees(int beside_fd, const hy_afxdp_config *config) {
+  int zerocopy = zerocopy_obtained(beside_fd);
+  return zerocopy >= 0 && (config->copy == HY_XDP_COPY_AUTO || (config->copy == HY_XDP_ZEROCOPY) == zerocopy);
+}
+
+/* Registers the arena and binds, or binds with the registration that there is. */
+static int memory_and_bind(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *config,
+                           const struct xsk_beside *beside, hy_afxdp_obtained *got) {
+  int status = -EOPNOTSUPP;
+  if (beside->fd >= 0 && config->shared_umem != HY_XDP_WITHOUT && mode_agrees(beside->fd, config)) {
+    status = bind_beside(xsk->fd, beside->fd, config);
+    if (status == 0) {
+      got->shared_umem = 1;
+      got->multi_buffer = beside->multi_buffer;
+      got->tx_checksum = beside->tx_checksum;
+      return 0;
+    }
+    if (status == -EBUSY || status == -ENODEV)
+      return status;
+  }
+  if (beside->fd >= 0 && config->shared_umem == HY_XDP_MUST)
+    return status;
+  got->tx_checksum = config->tx_checksum != HY_XDP_WITHOUT;
+  status = umem_register(xsk->fd, arena, got->tx_checksum);
+  if (status == -EINVAL && config->tx_checksum == HY_XDP_TRY) {
+    got->tx_checksum = 0;
+    status = umem_register(xsk->fd, arena, false);
+  }
+  return status < 0 ? status : bind_own(xsk->fd, config, got);
+}
+
+int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *config,
+             const struct xsk_beside *beside, uint32_t ring_size, hy_afxdp_obtained *obtained) {
   *xsk = (struct xsk){.fd = config->xsk_fd};
+  *obtained =
+      (hy_afxdp_obtained){.need_wakeup = 1, .hugepages = arena->hugepages != 0, .ring_size = ring_size};
   int status = xsk_socket(&xsk->fd);
-  if (status < 0)
-    goto fail;
-  status = umem_register(xsk->fd, arena);
   if (status < 0)
     goto fail;
   status = rings_map(xsk, ring_size);
@@ -166,27 +227,22 @@ int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *
 
   if (config->busy_poll)
     busy_poll_request(xsk->fd);
-  status = xsk_bind(xsk->fd, config);
+  status = memory_and_bind(xsk, arena, config, beside, obtained);
   if (status < 0)
     goto fail;
-
-  struct xdp_options options = {0};
-  socklen_t len = sizeof options;
-  if (getsockopt(xsk->fd, SOL_XDP, XDP_OPTIONS, &options, &len) < 0) {
-    status = -errno;
+  status = zerocopy_obtained(xsk->fd);
+  if (status < 0)
     goto fail;
-  }
-  *obtained = (hy_afxdp_obtained){
-      .zerocopy = (options.flags & XDP_OPTIONS_ZEROCOPY) != 0,
-      .busy_poll = config->busy_poll && busy_poll_obtained(xsk->fd),
-      .need_wakeup = 1,
-      .hugepages = arena->hugepages != 0,
-      .ring_size = ring_size,
-  };
-  if (config->strict && config->busy_poll && !obtained->busy_poll) {
-    status = -EOPNOTSUPP;
+  obtained->zerocopy = status == 1;
+  obtained->busy_poll = config->busy_poll && busy_poll_obtained(xsk->fd);
+  /* In copy mode the kernel sees to the checksum; a device may, and says so. */
+  if (obtained->zerocopy && obtained->tx_checksum && !netdev_completes_checksums(config->ifindex))
+    obtained->tx_checksum = 0;
+  status = -EOPNOTSUPP;
+  if ((config->strict && config->busy_poll && !obtained->busy_poll) ||
+      (config->multi_buffer == HY_XDP_MUST && !obtained->multi_buffer) ||
+      (config->tx_checksum == HY_XDP_MUST && !obtained->tx_checksum))
     goto fail;
-  }
   return 0;
 
 fail:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from hybrid.agent import ports
+from hybrid.agent import ports, veth
 from hybrid.agent.changes import Change, Journal, Undone
 from hybrid.agent.state import LOCK, RUN, Namespace, Stored, locked, stored_files
 from hybrid.bpf import PinState, attached
@@ -42,6 +42,8 @@ def clean(*, everything: bool = False, force: bool = False) -> Cleaned:
         if not force:
             _check_idle(here, everything)
         _pins(here, everything, done)
+        for name, _near in veth.all_of_them():
+            _try(done, f"the veth of the DPDK port of {name}", partial(veth.remove, name))
         _files(here, everything, done)
         _changes(here, everything, done)
         _records(done)

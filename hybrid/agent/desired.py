@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
-from hybrid.policy import CompiledInterface, Rule, Target
+from hybrid.policy import CompiledInterface, Fallback, Rule, Via
 
 PortRange = tuple[int, int]
 
@@ -35,5 +35,17 @@ def _prefix(network: IPv4Network | IPv6Network | None) -> IPv4Network | IPv6Netw
 
 def outgoing(interface: CompiledInterface) -> tuple[PortRange, ...]:
     """Ranges of local ports whose frames are steered: a program's outgoing connections use them."""
-    found = {rule.ports for rule in interface.rules if rule.to is Target.AFXDP and rule.ports is not None}
+    found = {rule.ports for rule in interface.rules if rule.to.bypasses and rule.ports is not None}
     return tuple(sorted((low, high) for low, high in found if low < high))
+
+
+def has_port(interface: CompiledInterface) -> bool:
+    """Whether a DPDK port is reached by a veth of ours."""
+    return interface.steered and interface.dpdk is not None and interface.dpdk.via is Via.DEVMAP
+
+
+def can_do_without(interface: CompiledInterface) -> bool:
+    """Whether programs can serve each port that is bypassed here without the bypass, and that is allowed."""
+    bypassed = [rule for rule in interface.rules if rule.to.bypasses]
+    covered = all(rule.fallback is Fallback.KERNEL for rule in bypassed)
+    return bool(bypassed) and covered and not interface.strict

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from hybrid.agent.desired import outgoing
+from hybrid.agent.desired import has_port, outgoing
 from hybrid.agent.ports import spread
 from hybrid.agent.state import Applied
 from hybrid.bpf import Obtained, XdpMode
-from hybrid.policy import CompiledInterface, Rule, describe
+from hybrid.policy import CompiledInterface, FrameDevice, Rule, describe
 from hybrid.ranges import format_ranges
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """An interface as it is: its program, the rules in force, the queues with a socket, what was asked."""
+    """An interface as it is: its program, the rules in force, the queues with a socket, what was asked.
+
+    ``port``: its rules are redirected into the veth of a DPDK port, and that is there.
+    """
 
     obtained: Obtained
     rules: tuple[Rule, ...]
     sockets: tuple[int, ...]
     applied: Applied | None
+    port: bool = False
+    leased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,26 @@ class ReplaceRules:
 
 
 @dataclass(frozen=True, slots=True)
+class MakePort:
+    """Make the veth of the DPDK port and redirect into it."""
+
+    desired: CompiledInterface
+
+    def __str__(self) -> str:
+        return f"{self.desired.name}: make the veth of its DPDK port"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePort:
+    """Take the veth away."""
+
+    ifname: str
+
+    def __str__(self) -> str:
+        return f"{self.ifname}: remove the veth of its DPDK port"
+
+
+@dataclass(frozen=True, slots=True)
 class Remember:
     """Note what the policy asks of the sockets, for programs started from now on."""
 
@@ -75,6 +100,7 @@ class Remember:
         words.append("all queues" if self.desired.queues is None else f"queues {list(self.desired.queues)}")
         words += ["busy polling"] if self.desired.busy_poll else []
         words += ["strict"] if self.desired.strict else []
+        words += [] if self.desired.device is FrameDevice.AFXDP else [f"device {self.desired.device}"]
         return f"{self.desired.name}: socket options for programs started from now on: {', '.join(words)}"
 
 
@@ -102,7 +128,7 @@ class ReservePorts:
         return f"reserve local ports {said} for steered connections" if said else "release local ports"
 
 
-Step = Attach | Detach | ReplaceRules | Remember | Forget | ReservePorts
+Step = Attach | Detach | ReplaceRules | MakePort | RemovePort | Remember | Forget | ReservePorts
 
 
 def _line(rule: Rule) -> str:
@@ -115,6 +141,7 @@ def plan(
     remembered: Mapping[str, Applied],
     reserved: frozenset[int],
     ours: frozenset[int],
+    veths: Collection[str] = (),
 ) -> list[Step]:
     """Steps in the order they are to be done. None: nothing to change.
 
@@ -132,6 +159,8 @@ def plan(
         steps += _interface(wanted, present.get(wanted.name), remembered.get(wanted.name))
     for name in sorted(present.keys() - names):
         steps.append(Detach(name, "the policy does not name it"))
+    wants_port = {wanted.name for wanted in desired if has_port(wanted)}
+    steps += [RemovePort(name) for name in sorted(set(veths) - wants_port)]
     for name in sorted(remembered.keys() - names):
         steps.append(Forget(remembered[name]))
     return steps
@@ -140,6 +169,10 @@ def plan(
 def _interface(wanted: CompiledInterface, there: Present | None, remembered: Applied | None) -> list[Step]:
     steps: list[Step] = []
     before: tuple[Rule, ...] = ()
+    if not wanted.steered:
+        if there is not None:
+            steps.append(Detach(wanted.name, f"its device is {wanted.device} now"))
+        return steps if _same(wanted, remembered) else [*steps, Remember(wanted, remembered)]
     if there is not None and XdpMode(wanted.mode) not in (XdpMode.AUTO, there.obtained.mode):
         steps.append(Detach(wanted.name, f"it is in {there.obtained.mode} mode, {wanted.mode} is asked for"))
         there = None
@@ -149,14 +182,12 @@ def _interface(wanted: CompiledInterface, there: Present | None, remembered: App
         before = there.rules
     if before != wanted.rules:
         steps.append(ReplaceRules(wanted, before))
+    if has_port(wanted) and (there is None or not there.port):
+        steps.append(MakePort(wanted))
     if steps or not _same(wanted, remembered):
         steps.append(Remember(wanted, remembered))
     return steps
 
 
 def _same(wanted: CompiledInterface, remembered: Applied | None) -> bool:
-    return remembered is not None and (
-        (remembered.mode, remembered.copy, remembered.busy_poll, remembered.strict, remembered.queues)
-        == (wanted.mode, wanted.copy, wanted.busy_poll, wanted.strict, wanted.queues)
-        and remembered.outgoing == outgoing(wanted)
-    )
+    return remembered is not None and remembered.desired == wanted

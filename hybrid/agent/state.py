@@ -20,15 +20,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import TypeAdapter, ValidationError
+
 from hybrid.bpf.bpffs import netns_inode
 from hybrid.errors import BusyError, from_errno
-from hybrid.policy import CopyMode
+from hybrid.policy import CompiledInterface
 
 RUN = Path("/run/hybrid")
 LOCK = ".lock"
 LOCK_WAIT_S = 15.0
 _SO_NETNS_COOKIE = 71
-_VERSION = 1
+_VERSION = 2
 _FILE_MAX_BYTES = 1 << 20
 
 
@@ -51,18 +53,29 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a policy asked of one interface."""
+    """What a policy asked of one interface, whole, so that it can be asked again of one that comes back.
 
-    ifname: str
+    ``obtained`` is the XDP mode; empty where no program is attached, and ``note`` says why.
+    """
+
+    desired: CompiledInterface
     policy: str
-    mode: str
-    copy: str = CopyMode.AUTO
-    busy_poll: bool = False
-    strict: bool = False
-    queues: tuple[int, ...] | None = None
-    outgoing: tuple[tuple[int, int], ...] = ()
     obtained: str = ""
     note: str = ""
+
+    @property
+    def ifname(self) -> str:
+        """Of the interface."""
+        return self.desired.name
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the rules, which the kernel holds."""
+        asked = _INTERFACE.dump_python(self.desired, mode="json")
+        asked.pop("rules")
+        return {"ifname": asked.pop("name"), "policy": self.policy, **asked}
+
+
+_INTERFACE = TypeAdapter(CompiledInterface)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +121,9 @@ class Store:
 
     def save(self, applied: Applied) -> None:
         """Remembers an interface."""
-        self._write(self.path(applied.ifname), {"applied": asdict(applied)})
+        desired = _INTERFACE.dump_python(applied.desired, mode="json")
+        row = {"policy": applied.policy, "obtained": applied.obtained, "note": applied.note}
+        self._write(self.path(applied.ifname), {"applied": {**row, "desired": desired}})
 
     def save_ports(self, ports: frozenset[int]) -> None:
         """Remembers the reserved ports; none forgets them."""
@@ -150,11 +165,9 @@ def _read(path: Path) -> Stored | None:
         applied = None
         if "applied" in found:
             row = found["applied"]
-            queues = row.pop("queues")
-            outgoing = tuple((low, high) for low, high in row.pop("outgoing"))
-            applied = Applied(**row, queues=None if queues is None else tuple(queues), outgoing=outgoing)
+            applied = Applied(_INTERFACE.validate_python(row.pop("desired")), **row)
         return Stored(path, Namespace(**found["namespace"]), applied, frozenset(found.get("ports", ())))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValidationError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hybrid.agent.state import Namespace, Store, stored_files
+from hybrid.agent.changes import Change, Journal
+from hybrid.agent.state import Applied, Namespace, Store, stored_files
 from hybrid.bpf import Counters, Obtained, PinState, attached
 from hybrid.errors import HybridError
 from hybrid.launch.record import ShardRecord, records
@@ -21,6 +22,8 @@ class InterfaceStatus:
     requested: dict[str, Any]
     counters: Counters
     sockets: tuple[int, ...]
+    port: bool = False
+    leased: bool = False
 
     @property
     def deviations(self) -> list[str]:
@@ -54,17 +57,24 @@ class InterfaceStatus:
             ],
             "reasons": {name: asdict(count) for name, count in self.counters.reasons.items()},
             "sockets": list(self.sockets),
+            "dpdk_port": self.port,
+            "dpdk_in_service": self.leased,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All of it. ``leftovers`` are sentences about what a killed command left behind."""
+    """All of it. ``changes``: settings that `hybrid doctor --fix` changed from here.
+
+    ``leftovers`` are sentences about what a killed command left behind.
+    """
 
     interfaces: tuple[InterfaceStatus, ...] = ()
     shards: tuple[ShardRecord, ...] = ()
     reserved_ports: str = ""
+    changes: tuple[Change, ...] = ()
     leftovers: tuple[str, ...] = field(default_factory=tuple)
+    unsteered: tuple[Applied, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--output json``."""
@@ -73,7 +83,9 @@ class Status:
             "shards": [
                 {**shard.about, "stats": {k: v for k, v in shard.stats.items() if v}} for shard in self.shards
             ],
+            "unsteered": [{**asked.as_dict(), "note": asked.note} for asked in self.unsteered],
             "reserved_ports": self.reserved_ports,
+            "changes": [change.as_dict() for change in self.changes],
             "leftovers": list(self.leftovers),
         }
 
@@ -97,9 +109,11 @@ def gather(namespace: Namespace | None = None) -> Status:
                     interfaces.append(
                         InterfaceStatus(
                             pinned.obtained,
-                            asdict(asked) if asked is not None else {},
+                            asked.as_dict() if asked is not None else {},
                             steering.counters(),
                             tuple(steering.sockets()),
+                            port := steering.port() != 0,
+                            port and steering.leased(),
                         )
                     )
             except HybridError as error:
@@ -111,14 +125,17 @@ def gather(namespace: Namespace | None = None) -> Status:
         elif record.about.get("netns") == here.inode:
             shards.append(record)
     steered = {interface.obtained.ifname for interface in interfaces}
-    for stored in stored_files():
-        if stored.namespace.boot != here.boot or (
-            stored.namespace == here and stored.applied is not None and stored.applied.ifname not in steered
-        ):
-            leftovers.append(f"{stored.path}: remembers an interface that is steered no longer")
+    unsteered = tuple(asked for name, asked in sorted(remembered.items()) if name not in steered)
+    leftovers += [
+        f"{stored.path}: remembers an interface of before the last boot"
+        for stored in stored_files()
+        if stored.namespace.boot != here.boot
+    ]
     return Status(
         tuple(sorted(interfaces, key=lambda i: i.obtained.ifname)),
         tuple(shards),
         format_ranges(store.ports()),
+        tuple(change for change in Journal().changes() if change.namespace == here),
         tuple(leftovers),
+        unsteered,
     )

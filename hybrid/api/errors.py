@@ -15,6 +15,7 @@ Each is a :class:`hybrid.errors.HybridError` (a message, and what to do next), a
      +-- LimitError        a bound of the configuration
      +-- StaleTokenError   the operation's result was handed out already (LookupError)
      +-- NotServedError    the program was not started by ``hybrid run``
+     +-- AttachError       a device cannot be had
     ShardClosedError, ShardBusyError (HybridError, RuntimeError)
     ViewsHeldError (HybridError, BufferError)
 """
@@ -122,6 +123,14 @@ class NotServedError(QueueError):
     """There is nothing to take over from a launcher."""
 
     remedy_text = "start the program with `hybrid run -- PROGRAM`, or open a shard of its own with Shard()"
+
+
+class AttachError(QueueError):
+    """A device cannot be had; what to do next is the library's own sentence about it."""
+
+    def __init__(self, action: str, number: int) -> None:
+        detail = ffi.string(lib.hy_error_detail()).decode()
+        HybridError.__init__(self, f"{action}: {detail or describe(number)}", self.remedy_text, errno=number)
 
 
 class ShardClosedError(HybridError, RuntimeError):

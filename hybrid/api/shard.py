@@ -13,8 +13,19 @@ from hybrid._native import ffi, lib
 from hybrid.api._handle import Handle
 from hybrid.api.address import Address
 from hybrid.api.config import Clock, Config
+from hybrid.api.device import (
+    Flow,
+    Packet,
+    PacketMode,
+    Request,
+    Tap,
+    attach_packet,
+    attach_tap,
+    flows_to_c,
+    packet_config,
+)
 from hybrid.api.errors import NotServedError, StaleTokenError, TimedOutError, check, failure
-from hybrid.api.host import Host
+from hybrid.api.host import IP, Host
 from hybrid.api.placement import Backend, Placement, rows_to_c
 from hybrid.api.queue import Event, Kind, Op, Payload, Queue, Token
 from hybrid.api.sga import Sga
@@ -269,6 +280,46 @@ class Shard:
         out = ffi.new("uint32_t *")
         self._handle.check("attach a wire", lib.hy_wire_attach, ifindex, out)
         return Wire(self._handle, out[0])
+
+    def attach_tap(
+        self,
+        name: str = "",
+        *,
+        ifindex: int = 0,
+        queue: int = 0,
+        fd: int = -1,
+        multi_queue: bool = False,
+        offload: Request = Request.AUTO,
+    ) -> Tap:
+        """A cable to this host's kernel. Needs /dev/net/tun and CAP_NET_ADMIN, or ``fd``, a queue opened
+        by somebody else, which is taken over. ``ifindex``: its row in the host table (0: its own index)."""
+        return attach_tap(self._handle, name, ifindex, queue, fd, multi_queue, offload)
+
+    def attach_packet(
+        self,
+        interface: int,
+        *,
+        ifindex: int = 0,
+        fd: int = -1,
+        mode: PacketMode = PacketMode.OWN,
+        mac: str | None = None,
+        addresses: Sequence[IP] = (),
+        flows: Sequence[Flow] = (),
+    ) -> Packet:
+        """A packet socket on an interface, where XDP cannot be had; ``hybrid.h`` tells how the two modes keep
+        the kernel from answering as well. ``fd``: of :func:`open_packet`, taken over."""
+        config = packet_config(interface, ifindex, fd, mode, mac, addresses, flows)
+        return attach_packet(self._handle, config)
+
+    def set_packet_flows(self, ifindex: int, flows: Sequence[Flow]) -> None:
+        """Shared mode: what the packet device of this row serves from now on."""
+        self._handle.check(
+            "set the flows of a packet socket",
+            lib.hy_packet_set_flows,
+            ifindex,
+            flows_to_c(flows),
+            len(flows),
+        )
 
     def stats(self) -> dict[str, int]:
         """Its counters by name; they only grow."""

@@ -303,7 +303,7 @@ int main(int argc, char **argv) {
   s.device.map_fd = redirect.map_fd;
   hy_afxdp_obtained obtained;
   struct hy_device *dev;
-  status = afxdp_open(&arena, &s.device, &obtained, &dev);
+  status = afxdp_open(&arena, &s.device, NULL, &obtained, &dev);
   if (status < 0)
     bench_fail("AF_XDP queue %u of %s: %s", s.device.queue, s.ifname, strerror(-status));
   fprintf(stderr, "%s %s, %s%s\n", s.ifname, s.generic ? "generic" : "native",

@@ -7,7 +7,7 @@
  *     load, fill the maps            nothing: descriptors die with the process
  *     make new-<name>/, pin maps     files that the next attach removes
  *     attach by bpf_link             nothing: the link is still a descriptor
- *     pin the link in new-<name>/    attached without rules: every frame passes
+ *     pin programs and link there    attached without rules: every frame passes
  *     rename to <name>/              complete
  */
 #include "bpf/internal.h"
@@ -82,23 +82,42 @@ static int link_create(hy_steer *steer, uint32_t flags) {
   return 0;
 }
 
-static int attach_link(hy_steer *steer, hy_steer_error *error) {
+static bool somebody_else(int err) {
+  return err == -EBUSY || err == -EEXIST;
+}
+
+/* In one mode: a driver that refuses a program which takes fragments may take one that doesn't. */
+static int attach_as(hy_steer *steer, const char *object, uint32_t flags, hy_steer_error *error) {
+  int err = link_create(steer, flags);
+  if (err && !somebody_else(err) && steer->fragments) {
+    int loaded = steer_load_object(steer, object, false, error);
+    if (loaded)
+      return loaded;
+    err = link_create(steer, flags);
+  }
+  return err;
+}
+
+static int attach_link(hy_steer *steer, const char *object, hy_steer_error *error) {
   struct steer_meta *meta = &steer->meta;
   int err = -EOPNOTSUPP;
   if (meta->requested != HY_XDP_GENERIC) {
-    err = link_create(steer, XDP_FLAGS_DRV_MODE);
+    err = attach_as(steer, object, XDP_FLAGS_DRV_MODE, error);
     meta->obtained = HY_XDP_NATIVE;
   }
-  if (err && err != -EBUSY && err != -EEXIST && meta->requested != HY_XDP_NATIVE) {
+  if (err && !somebody_else(err) && meta->requested != HY_XDP_NATIVE) {
     if (meta->requested == HY_XDP_AUTO)
       snprintf(meta->note, sizeof(meta->note), "the driver refused native mode: %s", strerror(-err));
-    err = link_create(steer, XDP_FLAGS_SKB_MODE);
+    if (!steer->fragments)
+      steer_load_best(steer, object, error);
+    err = attach_as(steer, object, XDP_FLAGS_SKB_MODE, error);
     meta->obtained = HY_XDP_GENERIC;
   }
+  meta->fragments = steer->fragments;
   if (!err)
     return 0;
   /* Somebody may have been quicker than we after our look: then the program is named after all. */
-  if (err == -EBUSY || err == -EEXIST) {
+  if (somebody_else(err)) {
     int occupied = refuse_occupied(meta, error);
     if (occupied)
       return occupied;
@@ -113,16 +132,21 @@ static int meta_write(const hy_steer *steer, hy_steer_error *error) {
   return err ? steer_fail(error, err, "cannot write the meta map: %s", strerror(-err)) : 0;
 }
 
-static int pin_all(hy_steer *steer, const char *staging, hy_steer_error *error) {
+static int pin_maps(hy_steer *steer, const char *staging, hy_steer_error *error) {
   int err = 0;
   for (int i = 0; !err && i < STEER_MAP_COUNT; i++)
     err = steer_pin(steer->map_fds[i], staging, steer_map_names[i], error);
-  if (!err)
-    err = steer_pin(steer->program_fd, staging, "program", error);
+  return err;
+}
+
+static int pin_attached(hy_steer *steer, const char *staging, hy_steer_error *error) {
+  int err = steer_pin(steer->program_fd, staging, "program", error);
   if (!err)
     err = steer_pin(steer->queues_fd, staging, "queues", error);
   if (!err)
     err = steer_pin(steer->return_fd, staging, "return", error);
+  if (!err)
+    err = steer_pin(steer->link_fd, staging, "link", error);
   return err;
 }
 
@@ -161,17 +185,17 @@ static int attach_locked(hy_steer *steer, const char *object, const char *direct
     return err;
   err = refuse_occupied(&steer->meta, error);
   if (!err)
-    err = steer_load_object(steer, object, error);
+    err = steer_load_best(steer, object, error);
   if (!err)
     err = steer_rules_init(steer, error);
   if (!err)
-    err = pin_all(steer, staging, error);
+    err = pin_maps(steer, staging, error);
   if (!err)
-    err = attach_link(steer, error);
+    err = attach_link(steer, object, error);
   if (!err)
     err = meta_write(steer, error);
   if (!err)
-    err = steer_pin(steer->link_fd, staging, "link", error);
+    err = pin_attached(steer, staging, error);
   if (!err && rename(staging, directory) != 0)
     err = steer_fail(error, -errno, "cannot move %s into place: %s", staging, strerror(errno));
   if (err)
@@ -332,7 +356,8 @@ static int upgrade_locked(hy_steer *steer, const char *object, hy_steer_error *e
   steer_init(&fresh);
   for (int i = 0; i < STEER_MAP_COUNT; i++)
     fresh.map_fds[i] = steer->map_fds[i];
-  int err = steer_load_object(&fresh, object, error);
+  /* Fragments stay as they are: a driver that took them takes them still, and the tag does not tell. */
+  int err = steer_load_object(&fresh, object, steer->meta.fragments, error);
   for (int i = 0; i < STEER_MAP_COUNT; i++)
     if (steer->map_fds[i] >= 0)
       fresh.map_fds[i] = -1; /* lent, not given */
@@ -428,6 +453,7 @@ int hy_steer_info_get(const hy_steer *steer, hy_steer_info *out) {
   out->minor = meta->minor;
   memcpy(out->ifname, meta->ifname, sizeof(out->ifname));
   memcpy(out->note, meta->note, sizeof(out->note));
+  out->fragments = meta->fragments;
   int err = steer_tag(steer->program_fd, out->tag, &out->program_id);
   if (err || steer->link_fd < 0)
     return err;

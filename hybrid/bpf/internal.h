@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <limits.h>
+#include <stdbool.h>
 
 struct bpf_object;
 
@@ -41,6 +42,7 @@ struct hy_steer {
   int program_fd; /* the one that runs, by the link's word where there is a link */
   int queues_fd;
   int return_fd; /* -1 also where an older build pinned what is there */
+  bool fragments; /* program_fd was loaded to take frames larger than a buffer */
   int map_fds[STEER_MAP_COUNT];
   struct steer_meta meta;
   char directory[PATH_MAX]; /* empty: not pinned */
@@ -67,9 +69,12 @@ void steer_capture_end(struct steer_capture *capture);
 void steer_init(hy_steer *steer);
 /*
  * Loads the programs into steer. Maps that steer has already are used in place
- * of new ones; program descriptors it has are replaced.
+ * of new ones; program descriptors it has are replaced. fragments: as a program that
+ * takes frames larger than a buffer (Linux 5.18).
  */
-int steer_load_object(hy_steer *steer, const char *path, hy_steer_error *error);
+int steer_load_object(hy_steer *steer, const char *path, bool fragments, hy_steer_error *error);
+/* With fragments, or without them where the kernel has none. */
+int steer_load_best(hy_steer *steer, const char *path, hy_steer_error *error);
 void steer_fini(hy_steer *steer);
 void steer_fd_close(int *fd);
 

@@ -38,7 +38,7 @@ enum {
    * to an enum or takes a reserved field); another major needs new maps.
    */
   STEER_MAJOR = 1,
-  STEER_MINOR = 1,
+  STEER_MINOR = 1, /* 1: ports, leases, state; steer_meta.fragments */
 
   STEER_RULES = 256,             /* in one generation */
   STEER_SLOTS = 2 * STEER_RULES, /* rule counters */
@@ -190,7 +190,9 @@ struct steer_meta {
   __u8 obtained;
   __u16 queues; /* receive queues when attached */
   char ifname[STEER_IFNAME_BYTES];
-  char note[128]; /* why obtained is not what was preferred; empty if it is */
+  char note[124]; /* why obtained is not what was preferred; empty if it is */
+  __u8 fragments; /* 1: frames larger than a buffer are steered too */
+  __u8 reserved[3];
 };
 
 /*

@@ -35,6 +35,7 @@ class Obtained:
     link_id: int
     tag: str
     layout: tuple[int, int]  # major and minor version of the maps
+    fragments: bool = False  # frames larger than a buffer are steered too (xdp.frags)
 
 
 @dataclass(frozen=True, slots=True)

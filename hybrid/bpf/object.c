@@ -80,7 +80,18 @@ static int share_maps(hy_steer *steer, struct bpf_object *object, bool loaded) {
   return 0;
 }
 
-int steer_load_object(hy_steer *steer, const char *path, hy_steer_error *error) {
+/* What the program is compiled to know of itself (steer.bpf.c: has_fragments), and the kernel is told. */
+static int choose_fragments(struct bpf_object *object, bool fragments) {
+  struct bpf_program *program = bpf_object__find_program_by_name(object, "hybrid_steer");
+  struct bpf_map *constants = bpf_object__find_map_by_name(object, ".rodata");
+  uint32_t value = fragments;
+  if (!program || !constants)
+    return -ENOENT;
+  int err = bpf_map__set_initial_value(constants, &value, sizeof(value));
+  return err ? err : bpf_program__set_flags(program, fragments ? BPF_F_XDP_HAS_FRAGS : 0);
+}
+
+int steer_load_object(hy_steer *steer, const char *path, bool fragments, hy_steer_error *error) {
   struct steer_capture said;
   steer_capture_begin(&said);
   struct bpf_object *object = NULL;
@@ -95,7 +106,9 @@ int steer_load_object(hy_steer *steer, const char *path, hy_steer_error *error) 
     err = -errno;
     goto out;
   }
-  err = share_maps(steer, object, false);
+  err = choose_fragments(object, fragments);
+  if (!err)
+    err = share_maps(steer, object, false);
   if (!err)
     err = bpf_object__load(object);
   if (!err)
@@ -115,7 +128,13 @@ out:
   if (err)
     return steer_fail(error, err, "cannot load the steering program %s: %s%s%s", path, strerror(-err),
                       said.text[0] ? ": " : "", said.text);
+  steer->fragments = fragments;
   return 0;
+}
+
+int steer_load_best(hy_steer *steer, const char *path, hy_steer_error *error) {
+  int err = steer_load_object(steer, path, true, error);
+  return err == -EINVAL ? steer_load_object(steer, path, false, error) : err;
 }
 
 int hy_steer_load(const char *object, hy_steer **out, hy_steer_error *error) {
@@ -123,7 +142,7 @@ int hy_steer_load(const char *object, hy_steer **out, hy_steer_error *error) {
   if (!steer)
     return steer_fail(error, -ENOMEM, "out of memory");
   steer_init(steer);
-  int err = steer_load_object(steer, object, error);
+  int err = steer_load_best(steer, object, error);
   if (!err)
     err = steer_rules_init(steer, error);
   if (err) {

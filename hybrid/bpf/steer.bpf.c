@@ -94,6 +94,9 @@ struct {
   __type(value, struct steer_state);
 } state SEC(".maps");
 
+/* 1: loaded with BPF_F_XDP_HAS_FRAGS. Before the load it is decided; the verifier removes what is not so. */
+const volatile __u32 has_fragments = 1;
+
 /* What rules look at. Addresses are as in struct steer_prefix. */
 struct key {
   __u64 source[2];
@@ -153,7 +156,8 @@ static __always_inline int parse_transport(void *at, void *end, __u32 length, __
   return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 ? STEER_ICMP : STEER_PROTOCOL;
 }
 
-static __always_inline int parse_ipv4(void *at, void *end, struct key *key) {
+/* left: bytes of the frame from here on, wherever they lie. */
+static __always_inline int parse_ipv4(void *at, void *end, __u64 left, struct key *key) {
   struct iphdr *ip = at;
   if (unlikely((void *)(ip + 1) > end))
     return STEER_TRUNCATED;
@@ -161,7 +165,7 @@ static __always_inline int parse_ipv4(void *at, void *end, struct key *key) {
   __u32 total = bpf_ntohs(ip->tot_len);
   if (unlikely(ip->version != 4 || header < sizeof(*ip) || total < header))
     return STEER_MALFORMED;
-  if (unlikely(total > (__u64)(end - at)))
+  if (unlikely(total > left))
     return STEER_TRUNCATED;
   /* Also the first fragment, which does have ports: the kernel must see all of them to reassemble. */
   if (unlikely(ip->frag_off & bpf_htons(IPV4_FRAGMENT)))
@@ -173,14 +177,14 @@ static __always_inline int parse_ipv4(void *at, void *end, struct key *key) {
   return parse_transport(at + header, end, total - header, ip->protocol, STEER_TCP4, key);
 }
 
-static __always_inline int parse_ipv6(void *at, void *end, struct key *key) {
+static __always_inline int parse_ipv6(void *at, void *end, __u64 left, struct key *key) {
   struct ipv6hdr *ip = at;
   if (unlikely((void *)(ip + 1) > end))
     return STEER_TRUNCATED;
   if (unlikely(ip->version != 6))
     return STEER_MALFORMED;
   __u32 length = bpf_ntohs(ip->payload_len);
-  if (unlikely(length + sizeof(*ip) > (__u64)(end - at)))
+  if (unlikely(length + sizeof(*ip) > left))
     return STEER_TRUNCATED;
   const __u64 *addresses = (const __u64 *)&ip->saddr;
   key->source[0] = addresses[0];
@@ -221,12 +225,13 @@ static __always_inline int parse_ipv6(void *at, void *end, struct key *key) {
   return STEER_EXT_DEPTH;
 }
 
-static __always_inline int parse_frame(void *at, void *end, struct key *key) {
+static __always_inline int parse_frame(void *at, void *end, __u64 bytes, struct key *key) {
   struct ethhdr *ethernet = at;
   if (unlikely((void *)(ethernet + 1) > end))
     return STEER_TRUNCATED;
   __be16 type = ethernet->h_proto;
   at = ethernet + 1;
+  bytes -= sizeof(*ethernet);
 #pragma unroll
   for (int i = 0; i < STEER_VLAN_TAGS; i++) {
     if (likely(type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD)))
@@ -236,11 +241,12 @@ static __always_inline int parse_frame(void *at, void *end, struct key *key) {
       return STEER_TRUNCATED;
     type = tag->type;
     at = tag + 1;
+    bytes -= sizeof(*tag);
   }
   if (type == bpf_htons(ETH_P_IP))
-    return parse_ipv4(at, end, key);
+    return parse_ipv4(at, end, bytes, key);
   if (type == bpf_htons(ETH_P_IPV6))
-    return parse_ipv6(at, end, key);
+    return parse_ipv6(at, end, bytes, key);
   return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD) ? STEER_VLAN_DEPTH : STEER_NOT_IP;
 }
 
@@ -293,7 +299,7 @@ SEC("xdp")
 int hybrid_steer(struct xdp_md *ctx) {
   void *data = (void *)(long)ctx->data;
   void *end = (void *)(long)ctx->data_end;
-  __u64 bytes = (__u64)(end - data);
+  __u64 bytes = has_fragments ? bpf_xdp_get_buff_len(ctx) : (__u64)(end - data);
   __u32 zero = 0;
   struct key key;
 
@@ -301,7 +307,7 @@ int hybrid_steer(struct xdp_md *ctx) {
   if (!counted)
     return XDP_PASS;
 
-  int reason = parse_frame(data, end, &key);
+  int reason = parse_frame(data, end, bytes, &key);
   if (reason != PARSED) {
     count(&counted->reasons[reason & (STEER_REASONS_MAX - 1)], bytes);
     return XDP_PASS;

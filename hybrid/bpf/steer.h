@@ -31,7 +31,7 @@ enum {
   HY_STEER_NAME_BYTES = 64,
   HY_STEER_REASONS_MAX = 32,
   HY_STEER_ERROR_BYTES = 512,
-  HY_STEER_NOTE_BYTES = 128,
+  HY_STEER_NOTE_BYTES = 124,
   HY_STEER_TAG_BYTES = 8,
 };
 
@@ -99,6 +99,8 @@ typedef struct hy_steer_info {
   uint8_t tag[HY_STEER_TAG_BYTES];
   char ifname[16];
   char note[HY_STEER_NOTE_BYTES]; /* why obtained is not what was preferred; empty if it is */
+  uint8_t fragments; /* 1: attached as a program that takes frames larger than a buffer (xdp.frags) */
+  uint8_t reserved[3];
 } hy_steer_info;
 
 /* The XDP program that an interface has. */

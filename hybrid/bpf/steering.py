@@ -110,6 +110,7 @@ class Steering:
             requested=XDP_MODES[info.requested],
             mode=XDP_MODES[info.obtained],
             note=string(info.note),
+            fragments=bool(info.fragments),
             queues=info.queues,
             program_id=info.program_id,
             link_id=info.link_id,

@@ -34,8 +34,9 @@ static uint32_t piece_bytes(const hy_shard *shard) {
     if (i == 0 || shard->stack.links[i].mtu_bytes < mtu)
       if (shard->stack.links[i].known)
         mtu = shard->stack.links[i].mtu_bytes;
+  /* Of a larger MTU's segments, the even part that a frame holds: whole pieces then fill one. */
   uint32_t piece = mtu - 72, fits = arena_frame_room(&shard->arena);
-  return piece < fits ? piece : fits;
+  return piece <= fits ? piece : piece / ((piece + fits - 1) / fits);
 }
 
 size_t hy_sga_max(const hy_shard *shard) {

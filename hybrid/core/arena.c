@@ -87,8 +87,70 @@ int arena_init(struct arena *arena, uint32_t frames, uint32_t frame_size, uint32
 }
 
 void arena_fini(struct arena *arena) {
-  if (arena->base != NULL)
+  if (arena->base != NULL && !arena->lent)
     munmap(arena->base, arena->size_bytes);
   free(arena->meta);
   *arena = (struct arena){.free_head = FRAME_NONE};
+}
+
+/* ---- packets of several frames --------------------------------------------- */
+
+void packet_drop(struct arena *arena, uint32_t head) {
+  for (bool more = true; more;) {
+    struct frame *f = frame_meta(arena, head);
+    uint32_t next = f->more;
+    more = f->flags & FRAME_MORE;
+    f->flags &= (uint8_t)~FRAME_SEND_FLAGS;
+    frame_unref(arena, head);
+    head = next;
+  }
+}
+
+void packet_cut(struct arena *arena, uint32_t head, uint32_t bytes) {
+  struct frame *f = frame_meta(arena, head);
+  while (bytes > f->len) {
+    bytes -= f->len;
+    assert(f->flags & FRAME_MORE);
+    f = frame_meta(arena, f->more);
+  }
+  f->len = (uint16_t)bytes;
+  if (f->flags & FRAME_MORE) {
+    f->flags &= (uint8_t)~FRAME_MORE;
+    packet_drop(arena, f->more);
+  }
+}
+
+uint32_t packet_make(struct arena *arena, const uint8_t *bytes, uint32_t len) {
+  uint32_t room = arena_frame_room(arena), head = FRAME_NONE, tail = FRAME_NONE;
+  do {
+    uint32_t index = frame_alloc(arena), some = len < room ? len : room;
+    if (index == FRAME_NONE) {
+      if (head != FRAME_NONE)
+        packet_drop(arena, head);
+      return FRAME_NONE;
+    }
+    if (some > 0)
+      memcpy(frame_data(arena, index), bytes, some);
+    frame_meta(arena, index)->len = (uint16_t)some;
+    if (head == FRAME_NONE) {
+      head = index;
+    } else {
+      frame_meta(arena, tail)->more = index;
+      frame_meta(arena, tail)->flags |= FRAME_MORE;
+    }
+    tail = index;
+    bytes += some;
+    len -= some;
+  } while (len > 0);
+  return head;
+}
+
+void packet_copy(const struct arena *arena, uint32_t head, uint8_t *to) {
+  for (const struct frame *f = frame_meta(arena, head);; f = frame_meta(arena, head)) {
+    memcpy(to, frame_data(arena, head), f->len);
+    to += f->len;
+    if (!(f->flags & FRAME_MORE))
+      return;
+    head = f->more;
+  }
 }

@@ -14,6 +14,10 @@
  * The prefix (none by default) is a driver's own: DPDK keeps its descriptor of a
  * packet, the mbuf, in front of the bytes.
  *
+ * A packet that is longer than a frame is a chain of them: each but the last has
+ * FRAME_MORE and names the next one in `more`. A queue, a burst and a call name a
+ * packet by its first frame, whose `next` is free for the queue's own use.
+ *
  * Ownership is a reference count: who takes an index out of a queue or a call
  * owns one reference and either passes it on or drops it with frame_unref().
  */
@@ -29,28 +33,43 @@
 
 /*
  * Bytes kept free, behind the prefix, in front of the payload of a frame that the stack sends:
- * Ethernet 14 + two VLAN tags 8 + IPv6 40 + TCP with all options 60 = 122, to the
- * next multiple of 64 so that payload starts on a cache line.
+ * Ethernet 14 + two VLAN tags 8 + IPv6 40 + TCP with all options 60 = 122, and what
+ * a device may want to say of the frame in front of that (FRAME_TX_ROOM), to the next
+ * multiple of 64 so that payload starts on a cache line.
  */
-#define FRAME_HEADROOM 128
+#define FRAME_HEADROOM 192
+#define FRAME_TX_ROOM 64
+
+/* Most frames of one packet, on any device. */
+#define PACKET_FRAMES_MAX 16
 
 enum frame_flags {
   FRAME_IN_DEVICE = 1, /* a device is reading it (transmit not complete): do not write */
   FRAME_CSUM_GOOD = 2, /* the device has verified the transport checksum */
+  /*
+   * To send: the checksum field holds the sum of the pseudo-header only (not complemented). The device
+   * completes it: it sums from `csum_start` on and stores what comes out `csum_offset` bytes further.
+   */
+  FRAME_CSUM_PARTIAL = 4,
+  FRAME_MORE = 8, /* the packet goes on in frame `more` */
 };
+/* What is said of a frame only while it is on its way out. */
+#define FRAME_SEND_FLAGS (FRAME_IN_DEVICE | FRAME_CSUM_PARTIAL | FRAME_MORE)
 
 struct frame {
-  uint32_t next;  /* link of whatever queue or free list the frame is in */
-  uint32_t refs;  /* 0: free */
-  uint16_t off;   /* first valid byte, from the start of the frame */
-  uint16_t len;   /* valid bytes */
-  uint8_t flags;  /* enum frame_flags */
-  uint8_t device; /* index of the device that received it */
-  uint16_t segs;  /* TCP segments coalesced into it */
-  uint32_t seq;   /* TCP: sequence number of the first byte, while in a receive queue */
-  uint16_t head;  /* bytes below this offset are nobody's: headers may be written there */
-  uint16_t l3;    /* received: offset of the IP header */
-  uint32_t reserved[2];
+  uint32_t next;        /* link of whatever queue or free list the frame is in */
+  uint32_t refs;        /* 0: free */
+  uint16_t off;         /* first valid byte, from the start of the frame */
+  uint16_t len;         /* valid bytes */
+  uint8_t flags;        /* enum frame_flags */
+  uint8_t device;       /* index of the device that received it */
+  uint16_t segs;        /* TCP segments coalesced into it */
+  uint32_t seq;         /* TCP: sequence number of the first byte, while in a receive queue */
+  uint16_t head;        /* bytes below this offset are nobody's: headers may be written there */
+  uint16_t l3;          /* received: offset of the IP header */
+  uint32_t more;        /* FRAME_MORE: the packet's next frame */
+  uint16_t csum_start;  /* FRAME_CSUM_PARTIAL: of the transport header, from the start of the frame */
+  uint16_t csum_offset; /* and of its checksum field, from there */
 };
 static_assert(sizeof(struct frame) == 32, "two frame descriptors per cache line");
 
@@ -65,12 +84,30 @@ struct arena {
   uint32_t free_count;
   uint32_t headroom; /* offset of the payload in a fresh frame: prefix + FRAME_HEADROOM */
   uint32_t prefix;   /* bytes at the start of each frame that only a driver touches */
+  uint32_t lent;     /* 1: somebody outside may still write into it: it stays mapped when the arena ends */
   size_t size_bytes;
 };
 
 /* Longest valid bytes of a frame that arrives at its headroom. */
 static inline uint32_t arena_frame_room(const struct arena *arena) {
   return arena->frame_size - arena->headroom;
+}
+
+/*
+ * Longest packet on a device that takes chains: half of the frames that a chain may have, filled, because
+ * a sender's pieces need not fill theirs; and what 16 bits can say.
+ */
+static inline uint32_t arena_packet_room(const struct arena *arena) {
+  uint32_t bytes = PACKET_FRAMES_MAX / 2 * arena_frame_room(arena);
+  return bytes < UINT16_MAX ? bytes : UINT16_MAX;
+}
+
+/*
+ * Frames that stay free for answers and acknowledgements, however much arrives: below it devices take no
+ * more empty frames, and the stack keeps no more data than fills a gap.
+ */
+static inline uint32_t arena_reserve(const struct arena *arena) {
+  return arena->frames / 8;
 }
 
 /* hugepages: enum hy_hugepages. -ENOMEM; -EOPNOTSUPP where MUST can't be had. */
@@ -130,5 +167,34 @@ static inline void frame_unref(struct arena *arena, uint32_t index) {
   arena->free_head = index;
   arena->free_count++;
 }
+
+/* Bytes of a whole packet. */
+static inline uint32_t packet_bytes(const struct arena *arena, uint32_t head) {
+  const struct frame *f = frame_meta(arena, head);
+  uint32_t bytes = f->len;
+  while (f->flags & FRAME_MORE) {
+    f = frame_meta(arena, f->more);
+    bytes += f->len;
+  }
+  return bytes;
+}
+
+static inline uint32_t packet_frames(const struct arena *arena, uint32_t head) {
+  const struct frame *f = frame_meta(arena, head);
+  uint32_t frames = 1;
+  for (; f->flags & FRAME_MORE; frames++)
+    f = frame_meta(arena, f->more);
+  return frames;
+}
+
+/* One reference on each frame of a packet that was received, or that will not be sent any more. */
+void packet_drop(struct arena *arena, uint32_t head);
+/* Shortens a packet to its first `bytes`, of which there are as many at least; frames behind them are
+ * dropped. */
+void packet_cut(struct arena *arena, uint32_t head, uint32_t bytes);
+/* Copies bytes into fresh frames at their headroom; FRAME_NONE where there are too few. */
+uint32_t packet_make(struct arena *arena, const uint8_t *bytes, uint32_t len);
+/* Copies a packet out; the caller has seen to room. */
+void packet_copy(const struct arena *arena, uint32_t head, uint8_t *to);
 
 #endif

@@ -5,11 +5,13 @@
  *
  *   launcher                                      application
  *   socketpair(SEQPACKET), HYBRID_CONTROL=fd  ->  hy_shard_open_served()
- *   hy_handover + fds [host, stats, xsk...]   ->  maps the host table, registers
- *                                                 its arena as UMEM, binds
+ *   hy_handover + fds [host, stats, device...] -> maps the host table, attaches the
+ *                                                 devices, sets up kernel sockets
  *   enters sockets into the XSKMAP            <-  hy_shard_ready(): hy_ready
  *   hy_go                                     ->  returns
  *   resolves neighbours                       <-  hy_notice, any time
+ *   hy_handover_more + fd                     ->  attaches a device while it runs, when
+ *   enters it                                 <-  hy_attached    one that was lost is back
  *
  * Every message is one datagram in host byte order between two processes of one
  * build on one host; `magic` refuses another.
@@ -19,33 +21,82 @@
 
 #include "core/hybrid.h"
 
-enum { HY_CONTROL_MAGIC = 0x48594331, HY_CONTROL_DEVICES = 16 };
+enum {
+  HY_CONTROL_MAGIC = 0x48594332,
+  HY_CONTROL_DEVICES = 16,
+  HY_CONTROL_ARGS_BYTES = 192,
+  HY_CONTROL_NOTE_BYTES = 160,
+  HY_CONTROL_EAL_BYTES = 2048,
+};
+
+/* Frame devices, and the descriptor that comes with one. */
+enum hy_control_kind {
+  HY_CONTROL_AFXDP = 1,  /* an AF_XDP socket, not bound yet */
+  HY_CONTROL_PACKET = 2, /* a packet socket on the interface */
+  HY_CONTROL_TAP = 3,    /* a queue of the TAP device */
+  HY_CONTROL_DPDK = 4,   /* the lease of the port (bpf/layout.h), to be held; args: the port's devargs */
+};
 
 typedef struct hy_handover_device {
-  uint32_t ifindex;
+  uint32_t ifindex; /* row of the host table */
   uint32_t queue;
   uint32_t ring_size;
   uint8_t copy;      /* requested: enum hy_xdp_copy */
   uint8_t busy_poll; /* requested */
   uint8_t strict;
-  uint8_t reserved;
+  uint8_t kind;    /* enum hy_control_kind */
+  uint16_t queues; /* of the whole port, for DPDK */
+  uint16_t reserved;
+  char args[HY_CONTROL_ARGS_BYTES];
 } hy_handover_device;
 
-/* With it travel 2 + ndevices descriptors: host table, statistics page, one AF_XDP socket per device. */
+/* Kernel sockets by io_uring. */
+typedef struct hy_handover_kernel {
+  uint8_t wanted; /* 0: no; 1: as a fallback, so not having them is no failure; 2: they are needed */
+  uint8_t sqpoll, busy_poll, zerocopy, strict; /* requested */
+  uint8_t reserved[3];
+} hy_handover_kernel;
+
+/* With it travel 2 + ndevices descriptors: host table, statistics page, one for each device. */
 typedef struct hy_handover {
   uint32_t magic;
   uint32_t ndevices;
   uint16_t port_lo; /* ephemeral ports whose replies are steered here; 0: none are */
   uint16_t port_hi;
-  uint32_t reserved;
+  uint8_t lenient; /* 1: a device that cannot be had is no failure, its ports have a fallback */
+  uint8_t reserved[3];
+  uint32_t nplacements;
+  hy_handover_kernel kernel;
+  char eal[HY_CONTROL_EAL_BYTES]; /* arguments of DPDK's, each ends with a newline */
+  hy_placement placements[HY_PLACEMENTS];
   hy_handover_device devices[HY_CONTROL_DEVICES];
 } hy_handover;
 
-/* What each device obtained, as asked in the handover. */
+/* A device that is given later: with its descriptor. Answered by hy_attached. */
+typedef struct hy_handover_more {
+  uint32_t magic;
+  uint32_t reserved;
+  hy_handover_device device;
+} hy_handover_more;
+
+/* What a device came to. */
+typedef struct hy_attached {
+  uint32_t magic;
+  uint32_t ifindex;
+  uint32_t queue;
+  int32_t status;                   /* 0, or the negative errno of its attach */
+  hy_afxdp_obtained afxdp;          /* zeroes for other kinds */
+  char note[HY_CONTROL_NOTE_BYTES]; /* what else there is to say: of a failure, of other kinds; ends with a
+                                       zero */
+} hy_attached;
+
 typedef struct hy_ready {
   uint32_t magic;
   uint32_t ndevices;
-  hy_afxdp_obtained obtained[HY_CONTROL_DEVICES];
+  int32_t kernel; /* 1: kernel sockets were not asked for; 0: they are there; or why not: a negative errno */
+  uint32_t reserved;
+  char kernel_note[HY_CONTROL_NOTE_BYTES];
+  hy_attached devices[HY_CONTROL_DEVICES];
 } hy_ready;
 
 /* The launcher's answer: 0, or why the queues could not be put into service. */

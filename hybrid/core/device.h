@@ -29,19 +29,26 @@ struct hy_device_stats {
   uint64_t tx_errors;    /* of these, refused for good: the interface is down or gone */
 };
 
+enum device_caps {
+  DEVICE_MULTI = 1,   /* packets may be chains of up to packet_frames_max frames, both ways */
+  DEVICE_TX_CSUM = 2, /* it completes the checksum of frames with FRAME_CSUM_PARTIAL */
+};
+
 struct hy_device_ops {
   const char *name; /* of the backend: "afxdp", "memory", "wire" */
   /*
-   * Up to max frames that have arrived; each index carries one reference, now the
-   * caller's, with off and len set to the Ethernet frame. Also takes back frames
-   * whose transmission has completed and gives the device empty ones.
+   * Up to max packets that have arrived, each named by its first frame; each of their
+   * frames carries one reference, now the caller's, with off and len set. The first
+   * starts with the Ethernet header. Also takes back frames whose transmission has
+   * completed and gives the device empty ones.
    */
   unsigned (*rx_burst)(struct hy_device *dev, uint32_t *frames, unsigned max);
   /*
-   * Queues frames for transmission in order and starts it. Takes over the
-   * reference of each frame it accepts (FRAME_IN_DEVICE is set until it drops it)
-   * and returns how many that was: less than n when the ring is full, and then
-   * the rest is still the caller's, to be offered again.
+   * Queues packets for transmission in order and starts it. Takes over the
+   * references of each packet it accepts (FRAME_IN_DEVICE is set on its frames until
+   * it drops them, with the other FRAME_SEND_FLAGS) and returns how many that was:
+   * less than n when the ring is full, and then the rest is still the caller's, to be
+   * offered again. Chains, and checksums to complete, only to whoever has the caps.
    */
   unsigned (*tx_burst)(struct hy_device *dev, const uint32_t *frames, unsigned n);
   /* Makes wait_fd() become readable on the next arrival; 1 if something is there already. */
@@ -60,12 +67,15 @@ struct hy_device_ops {
 
 struct hy_device {
   const struct hy_device_ops *ops;
-  struct arena *arena;      /* set by the backend's attach, from shard_arena() */
-  uint32_t ifindex;         /* row of the host table that describes the link */
-  uint32_t queue;           /* of that interface */
-  uint32_t frame_bytes_max; /* longest frame that fits: bounds the MTU in use */
-  uint8_t index;            /* in its shard; set by shard_add_device() */
-  uint8_t link;             /* the stack's number for ifindex; set by shard_add_device() */
+  struct arena *arena;       /* set by the backend's attach, from shard_arena() */
+  uint32_t ifindex;          /* row of the host table that describes the link */
+  uint32_t queue;            /* of that interface */
+  uint32_t frame_bytes_max;  /* longest packet, from the Ethernet header on: bounds the MTU in use */
+  uint8_t caps;              /* enum device_caps */
+  uint8_t packet_frames_max; /* 1 without DEVICE_MULTI; PACKET_FRAMES_MAX at most */
+  uint16_t tx_room;          /* bytes that it wants in front of what it sends; FRAME_TX_ROOM at most */
+  uint8_t index;             /* in its shard; set by shard_add_device() */
+  uint8_t link;              /* the stack's number for ifindex; set by shard_add_device() */
 };
 
 /* For backends: the shard's arena, and joining it. -ENOSPC: 16 devices already. */

@@ -418,24 +418,29 @@ HY_API int hy_memory_attach(hy_shard *a, uint32_t ifindex_a, hy_shard *b, uint32
  * frames to it is the control plane's business (map_fd). The call takes
  * xsk_fd over, also where it fails (a socket can be set up only once).
  * -EPERM: xsk_fd is -1 and CAP_NET_RAW is missing. -ENOLCK: the arena can't be
- * locked in memory: every socket counts the whole of it against RLIMIT_MEMLOCK
- * of the user, unless the process has CAP_IPC_LOCK. -EBUSY: the queue has an
+ * locked in memory: it counts against RLIMIT_MEMLOCK of the user, once for all queues
+ * that share a registration (shared_umem), unless the process has CAP_IPC_LOCK. -EBUSY: the queue has an
  * AF_XDP socket, or xsk_fd was set up before. -ENODEV, -EINVAL: no such interface,
  * no such queue. -EOPNOTSUPP: strict, and what was requested can't be had.
  */
 enum hy_xdp_mode { HY_XDP_AUTO = 0, HY_XDP_NATIVE = 1, HY_XDP_GENERIC = 2 };
 enum hy_xdp_copy { HY_XDP_COPY_AUTO = 0, HY_XDP_ZEROCOPY = 1, HY_XDP_COPY = 2 };
+/* For what costs nothing to ask for: taken where it can be had, not asked for, or -EOPNOTSUPP without it. */
+enum hy_xdp_want { HY_XDP_TRY = 0, HY_XDP_WITHOUT = 1, HY_XDP_MUST = 2 };
 typedef struct hy_afxdp_config {
   uint32_t struct_size;
   uint32_t ifindex;
   uint32_t queue;
-  int32_t xsk_fd;     /* an AF_XDP socket opened by somebody with the privilege, or -1 */
-  int32_t map_fd;     /* XSKMAP to enter the socket into, or -1: the caller will */
-  uint32_t ring_size; /* descriptors in each of the four rings; power of two; 0: 2048 */
-  uint8_t copy;       /* requested: enum hy_xdp_copy */
-  uint8_t busy_poll;  /* requested: 1: SO_PREFER_BUSY_POLL */
-  uint8_t strict;     /* 1: what was requested must be obtained, or -EOPNOTSUPP */
-  uint8_t reserved;
+  int32_t xsk_fd;       /* an AF_XDP socket opened by somebody with the privilege, or -1 */
+  int32_t map_fd;       /* XSKMAP to enter the socket into, or -1: the caller will */
+  uint32_t ring_size;   /* descriptors in each of the four rings; power of two; 0: 2048 */
+  uint8_t copy;         /* requested: enum hy_xdp_copy */
+  uint8_t busy_poll;    /* requested: 1: SO_PREFER_BUSY_POLL */
+  uint8_t strict;       /* 1: what was requested must be obtained, or -EOPNOTSUPP */
+  uint8_t multi_buffer; /* enum hy_xdp_want: packets of several frames, for an MTU beyond one (Linux 6.6) */
+  uint8_t shared_umem;  /* enum hy_xdp_want: one registration of the arena for all queues of the shard */
+  uint8_t tx_checksum;  /* enum hy_xdp_want: the kernel or the device completes checksums (Linux 6.8) */
+  uint8_t reserved[2];
 } hy_afxdp_config;
 typedef struct hy_afxdp_obtained {
   uint8_t zerocopy; /* 1: zero-copy, 0: copy */
@@ -443,6 +448,11 @@ typedef struct hy_afxdp_obtained {
   uint8_t need_wakeup;
   uint8_t hugepages;
   uint32_t ring_size;
+  uint8_t multi_buffer;
+  uint8_t shared_umem; /* 1: the arena was registered by an earlier queue, and is counted there */
+  uint8_t tx_checksum;
+  uint8_t reserved;
+  uint32_t packet_bytes_max; /* longest packet, from the Ethernet header on */
 } hy_afxdp_obtained;
 HY_API int hy_afxdp_attach(hy_shard *shard, const hy_afxdp_config *config, hy_afxdp_obtained *obtained);
 
@@ -565,6 +575,129 @@ typedef struct hy_uring_features {
   uint8_t napi_busy_poll;
 } hy_uring_features;
 HY_API int hy_uring_probe(hy_uring_features *out);
+
+/* ---- kernel sockets ------------------------------------------------------ */
+
+/*
+ * Kernel sockets, driven by io_uring, beside the bypass or without any: HY_BACKEND_KERNEL. The same queues,
+ * tokens and buffers; no privilege and no device. Linux 6.1.
+ *
+ * A push completes when the kernel has taken all of its bytes over, and one that was sent without a copy when
+ * the kernel reads them no more: the peer has acknowledged them. sndbuf_bytes bounds what the kernel has not
+ * taken or still reads; what it has copied is bounded by its own net.ipv4.tcp_wmem.
+ *
+ * From the first wait or poll on the shard stays with the thread that made it.
+ */
+enum hy_uring_zerocopy {
+  HY_URING_ZEROCOPY_AUTO = 0, /* long sends, on connections where the kernel does not copy after all */
+  HY_URING_ZEROCOPY_NO = 1,
+  HY_URING_ZEROCOPY_ALWAYS = 2, /* every send of a connection: to try it */
+};
+typedef struct hy_uring_config {
+  uint32_t struct_size;
+  uint32_t entries; /* submissions per call; a power of two; 0: 512 */
+  uint32_t buffers; /* frames lent to the kernel to receive into; a power of two; 0: 1024, or what fits */
+  uint32_t zerocopy_bytes;       /* AUTO: sends from this size on; 0: 32 KiB */
+  uint8_t zerocopy;              /* enum hy_uring_zerocopy */
+  uint8_t sqpoll;                /* requested: 1: a thread of the kernel's submits, which wants a core */
+  uint8_t napi_busy_poll;        /* requested: 1: waiting polls the network devices (Linux 6.9) */
+  uint8_t no_registered_files;   /* 1: connections stay ordinary descriptors */
+  uint8_t no_registered_buffers; /* 1: the arena is not registered */
+  uint8_t strict; /* 1: what was requested, or not switched off, must be obtained, or -EOPNOTSUPP */
+  uint8_t reserved[2];
+} hy_uring_config;
+typedef struct hy_uring_obtained {
+  uint32_t entries;
+  uint32_t buffers;
+  uint8_t deferred_taskrun; /* SINGLE_ISSUER and DEFER_TASKRUN: the kernel works only inside our calls */
+  uint8_t sqpoll;
+  uint8_t bundles; /* one receive fills several frames (Linux 6.10) */
+  uint8_t zerocopy;
+  uint8_t zerocopy_reports;   /* the kernel says whether it copied after all (Linux 6.2) */
+  uint8_t registered_files;   /* connections need no descriptor of the process (Linux 6.13) */
+  uint8_t registered_buffers; /* zero-copy sends need not pin memory each time */
+  uint8_t napi_busy_poll;
+} hy_uring_obtained;
+/*
+ * config and obtained may be NULL. -EPERM, -ENOSYS: io_uring is switched off (sysctl, seccomp); -EOPNOTSUPP:
+ * the kernel is too old, or strict and something can't be had; -EBUSY: the shard has kernel sockets already;
+ * -EINVAL, -ENOMEM. hy_error_detail() says more.
+ */
+HY_API int hy_uring_attach(hy_shard *shard, const hy_uring_config *config, hy_uring_obtained *obtained);
+
+/*
+ * DPDK, in a shared object of its own (libhybrid-dpdk.so, beside libhybrid) that the first call loads: a
+ * host without DPDK runs everything else. Frames and mbufs are one memory: the shard must be opened with
+ * frame_prefix_bytes = HY_DPDK_PREFIX, where the driver keeps its descriptor of each frame.
+ *
+ * A port is shared and a queue is owned: each queue of a port is attached once, by one shard, and shards
+ * may be in different threads. The first attach of a port says how many queues it has; frames
+ * move from the moment when the last of them is attached. EAL, DPDK's runtime, starts once per process,
+ * with the arguments of the first attach.
+ *
+ * Whatever DPDK does when something goes wrong in it (rte_exit, rte_panic) ends here as an error:
+ * afterwards every port of the process is dead and only a new process can use DPDK again.
+ *
+ * -ENOENT: the plugin or DPDK itself is not installed. -ELIBBAD: it was built for another libhybrid or
+ * another DPDK. -EIO: EAL did not start, or has given up. -ENODEV: no such port, or its driver refused.
+ * -EBUSY: the queue is attached. -EINVAL: a field is out of range. -ENOMEM: the arena is too small for the
+ * port's rings. -EOPNOTSUPP: strict, and what was requested can't be had. hy_error_detail() says more.
+ */
+enum { HY_DPDK_PREFIX = 192, HY_DPDK_NAME_BYTES = 64 };
+enum hy_dpdk_offload { HY_DPDK_OFFLOAD_AUTO = 0, HY_DPDK_OFFLOAD_NO = 1, HY_DPDK_OFFLOAD_MUST = 2 };
+struct hy_steer_rule; /* bpf/steer.h: `to afxdp` means: to this port's shards */
+typedef struct hy_dpdk_config {
+  uint32_t struct_size;
+  uint32_t ifindex; /* row of the host table that describes the link */
+  /*
+   * "net_memif0,role=server,id=0,socket=/run/x", "net_af_xdp0,iface=eth1", "0000:03:00.0", or the name of a
+   * port that there is. "ring:NAME" (twice) joins two shards of this process by a pair of rings.
+   */
+  const char *port;
+  const char *const *eal; /* arguments of EAL; NULL: no hugepages, no files, and no PCI unless port names one */
+  uint32_t neal;
+  uint16_t queue;
+  uint16_t queues;  /* of the port; 0: 1 */
+  uint16_t rx_desc; /* of each queue; 0: 512, or what the driver and the arena allow */
+  uint16_t tx_desc;
+  uint16_t mtu_bytes; /* 0: as it is */
+  uint8_t checksum;   /* requested: enum hy_dpdk_offload, both directions */
+  uint8_t interrupt;  /* requested: enum hy_dpdk_offload: sleep on the port's interrupt */
+  uint8_t flow;       /* 1: the rules below are put into the NIC (rte_flow): only what they name arrives */
+  uint8_t strict;     /* 1: what was requested must be obtained, or -EOPNOTSUPP */
+  uint8_t reserved[2];
+  /* The port has the NIC to itself: what no rule names goes to the kernel through this net_tap port. NULL: no. */
+  const char *exception;
+  const struct hy_steer_rule *rules; /* of the port; highest priority first is not assumed */
+  uint32_t nrules;
+  uint32_t reserved2;
+} hy_dpdk_config;
+typedef struct hy_dpdk_obtained {
+  char name[HY_DPDK_NAME_BYTES];   /* of the port */
+  char driver[HY_DPDK_NAME_BYTES]; /* "net_memif" */
+  char version[HY_DPDK_NAME_BYTES];
+  uint8_t mac[6];
+  uint8_t answers_arp; /* 1: no kernel behind the port: its row of the host table should say so */
+  uint8_t running;     /* 1: all queues are attached */
+  uint32_t kernel_ifindex; /* of the netdev behind the port, or of the exception path; 0: none */
+  uint16_t mtu_bytes;
+  uint16_t queues;
+  uint16_t rx_desc;
+  uint16_t tx_desc;
+  uint8_t rx_checksum;
+  uint8_t tx_checksum;
+  uint8_t tso; /* the port could; whether it is used is the stack's business */
+  uint8_t rss;
+  uint8_t interrupt;
+  uint8_t hugepages; /* of EAL's own memory */
+  uint16_t flows;    /* rules in the NIC */
+} hy_dpdk_obtained;
+HY_API int hy_dpdk_attach(hy_shard *shard, const hy_dpdk_config *config, hy_dpdk_obtained *obtained);
+/*
+ * Ends a port, from any thread: its shards lose the device with -ENETDOWN at their next look, and once the
+ * last of them has let go it can be attached again. -ENOENT: no such port is attached.
+ */
+HY_API int hy_dpdk_stop(const char *name);
 
 /* ---- devices by hand ---------------------------------------------------- */
 

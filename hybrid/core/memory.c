@@ -28,6 +28,7 @@ struct lane_frame {
   const uint8_t *data;
   uint32_t frame; /* in the sender's arena */
   uint32_t len;
+  bool more; /* the next one belongs to the same packet */
 };
 
 struct lane {
@@ -74,9 +75,48 @@ static void lane_reclaim(struct lane *lane, struct arena *arena) {
                     : atomic_load_explicit(&lane->taken, memory_order_acquire);
   for (; lane->reclaimed != to; lane->reclaimed++) {
     uint32_t index = lane->frames[lane->reclaimed % MEMORY_RING].frame;
-    frame_meta(arena, index)->flags &= (uint8_t)~FRAME_IN_DEVICE;
+    frame_meta(arena, index)->flags &= (uint8_t)~FRAME_SEND_FLAGS;
     frame_unref(arena, index);
   }
+}
+
+/* How many lane frames the packet at `at` has, which are all there, and how many bytes. */
+static uint32_t lane_packet(const struct lane *lane, uint32_t at, uint32_t *bytes) {
+  uint32_t n = 0;
+  *bytes = 0;
+  for (bool more = true; more; n++) {
+    const struct lane_frame *f = &lane->frames[(at + n) % MEMORY_RING];
+    *bytes += f->len;
+    more = f->more;
+  }
+  return n;
+}
+
+/* Copies n lane frames into a packet of the receiver's arena, whose frames may be of another size. */
+static uint32_t lane_copy(const struct lane *lane, uint32_t at, uint32_t n, struct arena *arena) {
+  uint32_t head = frame_alloc(arena), tail = head, room = arena_frame_room(arena);
+  for (uint32_t i = 0; i < n && head != FRAME_NONE; i++) {
+    const struct lane_frame *from = &lane->frames[(at + i) % MEMORY_RING];
+    for (uint32_t done = 0; done < from->len;) {
+      struct frame *f = frame_meta(arena, tail);
+      if (f->len == room) {
+        uint32_t fresh = frame_alloc(arena);
+        if (fresh == FRAME_NONE) {
+          packet_drop(arena, head);
+          return FRAME_NONE;
+        }
+        f->more = fresh;
+        f->flags |= FRAME_MORE;
+        tail = fresh;
+        f = frame_meta(arena, tail);
+      }
+      uint32_t some = from->len - done < room - f->len ? from->len - done : room - f->len;
+      memcpy(frame_data(arena, tail) + f->len, from->data + done, some);
+      f->len = (uint16_t)(f->len + some);
+      done += some;
+    }
+  }
+  return head;
 }
 
 static unsigned memory_rx_burst(struct hy_device *dev, uint32_t *frames, unsigned max) {
@@ -92,23 +132,20 @@ static unsigned memory_rx_burst(struct hy_device *dev, uint32_t *frames, unsigne
   uint32_t put = atomic_load_explicit(&in->put, memory_order_acquire);
   taken = atomic_load_explicit(&in->taken, memory_order_relaxed);
   unsigned n = 0;
-  for (; n < max && taken != put && !in->sender_gone; taken++) {
-    const struct lane_frame *from = &in->frames[taken % MEMORY_RING];
-    if (from->len > dev->frame_bytes_max) {
+  for (uint32_t held, bytes; n < max && taken != put && !in->sender_gone; taken += held) {
+    held = lane_packet(in, taken, &bytes);
+    if (bytes > dev->frame_bytes_max) {
       m->stats.rx_dropped++;
       continue;
     }
-    uint32_t index = frame_alloc(dev->arena);
+    uint32_t index = lane_copy(in, taken, held, dev->arena);
     if (index == FRAME_NONE) {
       m->stats.rx_no_frames++;
       break;
     }
-    memcpy(frame_data(dev->arena, index), from->data, from->len);
-    struct frame *f = frame_meta(dev->arena, index);
-    f->len = (uint16_t)from->len;
-    f->device = dev->index;
+    frame_meta(dev->arena, index)->device = dev->index;
     m->stats.rx_frames++;
-    m->stats.rx_bytes += from->len;
+    m->stats.rx_bytes += bytes;
     frames[n++] = index;
   }
   atomic_store_explicit(&in->taken, taken, memory_order_release);
@@ -123,18 +160,24 @@ static unsigned memory_tx_burst(struct hy_device *dev, const uint32_t *frames, u
   lane_reclaim(out, dev->arena);
   bool deaf = atomic_load_explicit(&out->deaf, memory_order_relaxed);
   unsigned accepted = 0;
-  for (; accepted < n && (deaf || put - out->reclaimed < MEMORY_RING); accepted++) {
+  for (; accepted < n; accepted++) {
     uint32_t index = frames[accepted];
-    struct frame *f = frame_meta(dev->arena, index);
+    if (!deaf && put - out->reclaimed + packet_frames(dev->arena, index) > MEMORY_RING)
+      break;
     m->stats.tx_frames++;
-    m->stats.tx_bytes += f->len;
+    m->stats.tx_bytes += packet_bytes(dev->arena, index);
     if (deaf) {
-      frame_unref(dev->arena, index);
+      packet_drop(dev->arena, index);
       continue;
     }
-    f->flags |= FRAME_IN_DEVICE;
-    out->frames[put++ % MEMORY_RING] =
-        (struct lane_frame){.data = frame_data(dev->arena, index), .frame = index, .len = f->len};
+    for (bool more = true; more;) {
+      struct frame *f = frame_meta(dev->arena, index);
+      f->flags |= FRAME_IN_DEVICE;
+      more = f->flags & FRAME_MORE;
+      out->frames[put++ % MEMORY_RING] = (struct lane_frame){
+          .data = frame_data(dev->arena, index), .frame = index, .len = f->len, .more = more};
+      index = f->more;
+    }
   }
   if (accepted < n)
     m->stats.tx_full++;
@@ -204,7 +247,9 @@ static struct memory *end_create(struct cable *cable, unsigned end, struct arena
   m->dev.ops = &memory_ops;
   m->dev.arena = arena;
   m->dev.ifindex = ifindex;
-  m->dev.frame_bytes_max = arena_frame_room(arena);
+  m->dev.caps = DEVICE_MULTI;
+  m->dev.packet_frames_max = PACKET_FRAMES_MAX;
+  m->dev.frame_bytes_max = arena_packet_room(arena);
   m->cable = cable;
   m->out = &cable->lanes[end];
   m->in = &cable->lanes[1 - end];

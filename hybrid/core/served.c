@@ -32,11 +32,15 @@ enum {
   SERVED_FDS_MAX = 2 + HY_CONTROL_DEVICES,
   SERVED_FD_HOST = 0,
   SERVED_FD_STATS = 1,
-  SERVED_FD_XSKS = 2,
+  SERVED_FD_DEVICES = 2,
 };
 
-static_assert(sizeof(hy_handover) == 16 + 16 * HY_CONTROL_DEVICES, "no padding between two builds");
-static_assert(sizeof(hy_ready) == 8 + 8 * HY_CONTROL_DEVICES, "no padding between two builds");
+static_assert(sizeof(hy_placement) == 8 && sizeof(hy_handover_device) == 20 + HY_CONTROL_ARGS_BYTES &&
+                  sizeof(hy_handover) == 28 + HY_CONTROL_EAL_BYTES + 8 * HY_PLACEMENTS +
+                                             HY_CONTROL_DEVICES * sizeof(hy_handover_device),
+              "no padding between two builds");
+static_assert(sizeof(hy_attached) != sizeof(hy_notice) && sizeof(hy_ready) != sizeof(hy_notice),
+              "told apart by their size");
 static_assert(HY_CONTROL_DEVICES <= SHARD_DEVICES, "a shard can take what a handover can name");
 
 /* A handover with its descriptors: -1 once somebody else owns one. */
@@ -70,14 +74,11 @@ static int readable_wait(int fd) {
 
 /*
  * One datagram of exactly len bytes with up to max descriptors, which are the
- * caller's also where this fails. -ECONNRESET: the launcher is gone. -EPROTO:
- * anything else than such a datagram.
+ * caller's also where this fails. -EAGAIN: there is none. -ECONNRESET: the launcher
+ * is gone. -EPROTO: anything else than such a datagram.
  */
-static int datagram_receive(int fd, void *out, size_t len, int *fds, unsigned max, unsigned *nfds) {
+static int datagram_take(int fd, void *out, size_t len, int *fds, unsigned max, unsigned *nfds) {
   *nfds = 0;
-  int status = readable_wait(fd);
-  if (status < 0)
-    return status;
   union {
     struct cmsghdr align;
     char room[CMSG_SPACE(sizeof(int) * SERVED_FDS_MAX)];
@@ -114,6 +115,23 @@ static int datagram_receive(int fd, void *out, size_t len, int *fds, unsigned ma
   return (size_t)n == len && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ? 0 : -EPROTO;
 }
 
+/* As datagram_take, and waits for it. -ETIMEDOUT. */
+static int datagram_receive(int fd, void *out, size_t len, int *fds, unsigned max, unsigned *nfds) {
+  *nfds = 0;
+  int status = readable_wait(fd);
+  return status < 0 ? status : datagram_take(fd, out, len, fds, max, nfds);
+}
+
+static int datagram_send(int fd, const void *what, size_t len) {
+  ssize_t n;
+  do
+    n = send(fd, what, len, MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
+  if (n < 0)
+    return errno == EPIPE ? -ECONNRESET : -errno;
+  return 0;
+}
+
 /* The socket that the launcher left to this process. -ENOENT: there was no launcher. */
 static int control_take(void) {
   const char *text = getenv(SERVED_ENV);
@@ -139,9 +157,17 @@ static int control_take(void) {
 
 static bool handover_valid(const struct handover *h) {
   const hy_handover *b = &h->body;
-  return b->magic == HY_CONTROL_MAGIC && b->ndevices > 0 && b->ndevices <= HY_CONTROL_DEVICES &&
-         h->nfds == SERVED_FD_XSKS + b->ndevices && b->port_lo <= b->port_hi &&
+  return b->magic == HY_CONTROL_MAGIC && b->ndevices <= HY_CONTROL_DEVICES &&
+         (b->ndevices > 0 || b->kernel.wanted) && b->nplacements <= HY_PLACEMENTS &&
+         h->nfds == SERVED_FD_DEVICES + b->ndevices && b->port_lo <= b->port_hi &&
          (b->port_lo > 0) == (b->port_hi > 0);
+}
+
+/* Texts end where they should. */
+static void handover_terminate(hy_handover *b) {
+  b->eal[sizeof b->eal - 1] = '\0';
+  for (uint32_t i = 0; i < HY_CONTROL_DEVICES; i++)
+    b->devices[i].args[sizeof b->devices[i].args - 1] = '\0';
 }
 
 static void handover_close(struct handover *h) {
@@ -173,28 +199,61 @@ static int stats_page_map(hy_shard *shard, int fd) {
   return status;
 }
 
+/* The last error's sentence, where there is one. */
+static void note_detail(char *note) {
+  const char *detail = hy_error_detail();
+  size_t len = strnlen(detail, HY_CONTROL_NOTE_BYTES - 1);
+  memcpy(note, detail, len);
+  note[len] = '\0';
+}
+
+static int afxdp_attach(hy_shard *shard, const hy_handover_device *d, int fd, hy_attached *out) {
+  hy_afxdp_config config = {
+      .struct_size = sizeof config,
+      .ifindex = d->ifindex,
+      .queue = d->queue,
+      .xsk_fd = fd,
+      .map_fd = -1, /* the launcher enters it */
+      .ring_size = d->ring_size,
+      .copy = d->copy,
+      .busy_poll = d->busy_poll,
+      .strict = d->strict,
+  };
+  return hy_afxdp_attach(shard, &config, &out->afxdp);
+}
+
+/* Attaches what one row of a handover names and says in out what came of it. fd is taken over. */
+static int device_attach(hy_shard *shard, const hy_handover_device *d, int fd, hy_attached *out) {
+  *out = (hy_attached){.magic = HY_CONTROL_MAGIC, .ifindex = d->ifindex, .queue = d->queue};
+  switch (d->kind) {
+  case HY_CONTROL_AFXDP:
+    out->status = afxdp_attach(shard, d, fd, out);
+    break;
+  default:
+    close(fd);
+    out->status = -EPROTO;
+  }
+  if (out->status < 0)
+    note_detail(out->note);
+  return out->status;
+}
+
 static int devices_attach(hy_shard *shard, struct handover *h) {
+  shard->ready.ndevices = h->body.ndevices;
   for (uint32_t i = 0; i < h->body.ndevices; i++) {
-    const hy_handover_device *d = &h->body.devices[i];
-    hy_afxdp_config config = {
-        .struct_size = sizeof config,
-        .ifindex = d->ifindex,
-        .queue = d->queue,
-        .xsk_fd = h->fds[SERVED_FD_XSKS + i],
-        .map_fd = -1, /* the launcher enters it */
-        .ring_size = d->ring_size,
-        .copy = d->copy,
-        .busy_poll = d->busy_poll,
-        .strict = d->strict,
-    };
-    h->fds[SERVED_FD_XSKS + i] = -1;
-    int status = hy_afxdp_attach(shard, &config, &shard->ready.obtained[i]);
-    if (status < 0)
+    int fd = h->fds[SERVED_FD_DEVICES + i];
+    h->fds[SERVED_FD_DEVICES + i] = -1;
+    int status = device_attach(shard, &h->body.devices[i], fd, &shard->ready.devices[i]);
+    if (status < 0 && !h->body.lenient)
       return status;
   }
-  shard->ready.magic = HY_CONTROL_MAGIC;
-  shard->ready.ndevices = h->body.ndevices;
   return 0;
+}
+
+/* Kernel sockets, where they are asked for. As a fallback they may be missing, which is told. */
+static int kernel_attach(hy_shard *shard, const hy_handover_kernel *asked) {
+  shard->ready.kernel = asked->wanted ? -ENOSYS : 1;
+  return asked->wanted > 1 ? shard->ready.kernel : 0;
 }
 
 int hy_shard_open_served(const hy_config *config, hy_shard **out) {
@@ -210,6 +269,7 @@ int hy_shard_open_served(const hy_config *config, hy_shard **out) {
   status = -EPROTO;
   if (!handover_valid(&h))
     goto fail;
+  handover_terminate(&h.body);
   status = hy_shard_open(config, &shard);
   if (status != 0)
     goto fail;
@@ -220,7 +280,14 @@ int hy_shard_open_served(const hy_config *config, hy_shard **out) {
   status = stats_page_map(shard, h.fds[SERVED_FD_STATS]);
   if (status < 0)
     goto fail;
+  shard->ready.magic = HY_CONTROL_MAGIC;
   status = devices_attach(shard, &h);
+  if (status < 0)
+    goto fail;
+  status = kernel_attach(shard, &h.body.kernel);
+  if (status < 0)
+    goto fail;
+  status = hy_place(shard, h.body.placements, h.body.nplacements);
   if (status < 0)
     goto fail;
   if (h.body.port_lo > 0)
@@ -241,18 +308,38 @@ fail:
 int hy_shard_ready(hy_shard *shard) {
   if (shard->control_fd < 0)
     return 0;
-  ssize_t n;
-  do
-    n = send(shard->control_fd, &shard->ready, sizeof shard->ready, MSG_NOSIGNAL);
-  while (n < 0 && errno == EINTR);
-  if (n < 0)
-    return errno == EPIPE ? -ECONNRESET : -errno;
+  int status = datagram_send(shard->control_fd, &shard->ready, sizeof shard->ready);
+  if (status < 0)
+    return status;
   hy_go go;
   unsigned nfds;
-  int status = datagram_receive(shard->control_fd, &go, sizeof go, NULL, 0, &nfds);
+  status = datagram_receive(shard->control_fd, &go, sizeof go, NULL, 0, &nfds);
   if (status < 0)
     return status;
   if (go.magic != HY_CONTROL_MAGIC || go.status > 0)
     return -EPROTO;
+  shard->serving = go.status == 0;
   return go.status;
+}
+
+void served_chores(struct hy_shard *shard) {
+  for (;;) {
+    hy_handover_more more;
+    int fd = -1;
+    unsigned nfds;
+    int status = datagram_take(shard->control_fd, &more, sizeof more, &fd, 1, &nfds);
+    if (status == -EAGAIN)
+      return;
+    if (status < 0 || more.magic != HY_CONTROL_MAGIC || nfds != 1) {
+      /* The launcher has ended, or is another build's: what there is goes on as it is. */
+      if (nfds == 1)
+        close(fd);
+      shard->serving = false;
+      return;
+    }
+    more.device.args[sizeof more.device.args - 1] = '\0';
+    hy_attached attached;
+    device_attach(shard, &more.device, fd, &attached);
+    (void)datagram_send(shard->control_fd, &attached, sizeof attached);
+  }
 }

@@ -340,6 +340,8 @@ static __attribute__((noinline)) void shard_chores(struct hy_shard *shard) {
   uint64_t now = shard->stack.now;
   shard->chores_at = now + CHORES_EVERY_NS;
   check_health(shard);
+  if (shard->serving)
+    served_chores(shard);
   if (shard->stats_page && now - shard->stats_at >= STATS_EVERY_NS)
     shard_collect_device_stats(shard);
 }
@@ -413,7 +415,7 @@ uint64_t shard_next_deadline(struct hy_shard *shard) {
 }
 
 int shard_sleep(struct hy_shard *shard, uint64_t until) {
-  struct pollfd fds[SHARD_DEVICES + PLACE_BACKENDS];
+  struct pollfd fds[SHARD_DEVICES + PLACE_BACKENDS + 1];
   nfds_t nfds = 0;
   if (!arm_devices(shard, fds, &nfds) || !arm_transports(shard, fds, &nfds))
     return 0;
@@ -431,11 +433,15 @@ int shard_sleep(struct hy_shard *shard, uint64_t until) {
   struct timespec ts = {.tv_sec = 0, .tv_nsec = (long)ns};
   shard->stats->sleeps++;
   shard_collect_device_stats(shard);
+  nfds_t control = nfds;
+  if (shard->serving)
+    fds[nfds++] = (struct pollfd){.fd = shard->control_fd, .events = POLLIN};
   int ready = ppoll(fds, nfds, &ts, NULL);
   if (ready < 0)
     return -errno;
   for (nfds_t i = 0; ready > 0 && i < nfds; i++)
-    if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL)) /* it wakes us for nothing else from now on */
+    if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL) || /* it wakes us for nothing else from now on */
+        (i == control && fds[i].revents))
       shard->chores_at = 0;
   return 0;
 }

@@ -48,6 +48,7 @@ struct hy_shard {
   int notice_fd;
   int control_fd; /* served: to the launcher; -1 */
   hy_ready ready; /* served: what each device obtained */
+  bool serving;   /* served: the launcher may send more devices */
   struct stack stack;
 };
 
@@ -68,5 +69,8 @@ void shard_follow_host(struct hy_shard *shard, hy_host *host);
 /* Ephemeral ports whose replies reach this shard. */
 void shard_set_ports(struct hy_shard *shard, uint16_t lo, uint16_t hi);
 void shard_notice(struct hy_shard *shard, const hy_notice *notice);
+
+/* served.c: takes the devices that the launcher has sent meanwhile. */
+void served_chores(struct hy_shard *shard);
 
 #endif

@@ -49,6 +49,7 @@
   X(drop_icmp, "ICMP message (errors are not acted upon yet)") \
   X(drop_no_memory, "too few free frames to keep the data") \
   X(drop_udp_full, "UDP socket's receive queue full") \
+  X(drop_udp_long, "UDP datagram in more frames than an array has pieces") \
   X(drop_neighbour, "packet waited for a neighbour that didn't answer, or too many waited") \
   X(drop_no_route, "packet to send without a route") \
   X(drop_state, "TCP segment unacceptable in the connection's state") \
@@ -64,6 +65,8 @@
   X(tcp_out, "segments sent") \
   X(tcp_out_in_place, "of those, from the application's frame without a copy") \
   X(tcp_out_copied_bytes, "payload bytes copied to build segments") \
+  X(tcp_out_chained, "segments sent in several frames") \
+  X(checksums_left, "checksums left to the device") \
   X(tcp_in_copied_bytes, "payload bytes copied to merge small segments") \
   X(tcp_retransmits, "segments sent again") \
   X(tcp_rto, "retransmission time-outs") \
@@ -79,6 +82,25 @@
   X(tcp_time_wait_recycled, "TIME_WAIT entries given up early for a new connection") \
   X(tcp_timed_out, "connections given up for want of an answer") \
   X(tcp_blocked_no_frames, "times output waited for a free frame") \
+  /* kernel sockets, by io_uring */ \
+  X(kernel_calls, "system calls made to move data of kernel sockets") \
+  X(kernel_opened_active, "their connections opened by us") \
+  X(kernel_opened_passive, "their connections opened by a peer") \
+  X(kernel_in, "receives completed") \
+  X(kernel_in_bytes, "payload bytes of those") \
+  X(kernel_in_copied_bytes, "payload bytes copied to merge small ones") \
+  X(kernel_out, "sends completed") \
+  X(kernel_out_bytes, "payload bytes of those") \
+  X(kernel_out_zerocopy, "of those sends, asked for without a copy") \
+  X(kernel_out_zerocopy_copied, "of these, copied by the kernel all the same") \
+  X(kernel_datagrams_in, "datagrams received") \
+  X(kernel_datagrams_out, "datagrams sent") \
+  X(kernel_no_buffers, "receives that stopped because no frame was lent to the kernel") \
+  X(kernel_paused, "receives stopped because their reader is behind") \
+  X(kernel_accept_stalls, "accepts put off for want of descriptors or sockets") \
+  X(kernel_drop_table_full, "connections refused: all of them are in use") \
+  X(kernel_drop_long, "datagrams dropped because they do not fit a frame") \
+  X(kernel_resets_in, "connections that a peer reset") \
   /* UDP, neighbours */ \
   X(udp_in, "datagrams received") \
   X(udp_out, "datagrams sent") \

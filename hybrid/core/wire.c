@@ -39,11 +39,6 @@ static struct wire *wire_of(struct hy_device *dev) {
   return (struct wire *)dev;
 }
 
-static void frame_sent(struct arena *arena, uint32_t index) {
-  frame_meta(arena, index)->flags &= (uint8_t)~FRAME_IN_DEVICE;
-  frame_unref(arena, index);
-}
-
 static unsigned wire_rx_burst(struct hy_device *dev, uint32_t *frames, unsigned max) {
   struct wire *w = wire_of(dev);
   unsigned n = 0;
@@ -51,7 +46,7 @@ static unsigned wire_rx_burst(struct hy_device *dev, uint32_t *frames, unsigned 
     frames[n] = queue_take(&w->in);
     frame_meta(dev->arena, frames[n])->device = dev->index;
     w->stats.rx_frames++;
-    w->stats.rx_bytes += frame_meta(dev->arena, frames[n])->len;
+    w->stats.rx_bytes += packet_bytes(dev->arena, frames[n]);
   }
   return n;
 }
@@ -63,11 +58,10 @@ static unsigned wire_tx_burst(struct hy_device *dev, const uint32_t *frames, uns
       w->stats.tx_full++;
       return i;
     }
-    struct frame *f = frame_meta(dev->arena, frames[i]);
-    f->flags |= FRAME_IN_DEVICE;
+    frame_meta(dev->arena, frames[i])->flags |= FRAME_IN_DEVICE;
     queue_put(&w->out, frames[i]);
     w->stats.tx_frames++;
-    w->stats.tx_bytes += f->len;
+    w->stats.tx_bytes += packet_bytes(dev->arena, frames[i]);
   }
   return n;
 }
@@ -87,9 +81,9 @@ static void wire_stats(struct hy_device *dev, struct hy_device_stats *out) {
 static void wire_close(struct hy_device *dev) {
   struct wire *w = wire_of(dev);
   while (queue_length(&w->in) > 0)
-    frame_unref(dev->arena, queue_take(&w->in));
+    packet_drop(dev->arena, queue_take(&w->in));
   while (queue_length(&w->out) > 0)
-    frame_sent(dev->arena, queue_take(&w->out));
+    packet_drop(dev->arena, queue_take(&w->out));
   free(w);
 }
 
@@ -110,7 +104,9 @@ struct hy_device *wire_create(struct arena *arena, uint32_t ifindex) {
   w->dev.ops = &wire_ops;
   w->dev.arena = arena;
   w->dev.ifindex = ifindex;
-  w->dev.frame_bytes_max = arena_frame_room(arena);
+  w->dev.caps = DEVICE_MULTI;
+  w->dev.packet_frames_max = PACKET_FRAMES_MAX;
+  w->dev.frame_bytes_max = arena_packet_room(arena);
   return &w->dev;
 }
 
@@ -122,14 +118,11 @@ int wire_inject(struct hy_device *dev, const void *frame, size_t len_bytes) {
     w->stats.rx_dropped++;
     return -ENOBUFS;
   }
-  uint32_t index = frame_alloc(dev->arena);
+  uint32_t index = packet_make(dev->arena, frame, (uint32_t)len_bytes);
   if (index == FRAME_NONE) {
     w->stats.rx_no_frames++;
     return -ENOBUFS;
   }
-  if (len_bytes > 0)
-    memcpy(frame_data(dev->arena, index), frame, len_bytes);
-  frame_meta(dev->arena, index)->len = (uint16_t)len_bytes;
   queue_put(&w->in, index);
   return 0;
 }
@@ -139,11 +132,11 @@ int wire_collect(struct hy_device *dev, void *frame, size_t capacity_bytes) {
   if (queue_length(&w->out) == 0)
     return 0;
   uint32_t index = w->out.frames[w->out.head % WIRE_RING];
-  uint32_t len = frame_meta(dev->arena, index)->len;
+  uint32_t len = packet_bytes(dev->arena, index);
   if (len > capacity_bytes)
     return -EMSGSIZE;
-  memcpy(frame, frame_data(dev->arena, index), len);
-  frame_sent(dev->arena, queue_take(&w->out));
+  packet_copy(dev->arena, index, frame);
+  packet_drop(dev->arena, queue_take(&w->out));
   return (int)len;
 }
 

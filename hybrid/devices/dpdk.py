@@ -72,14 +72,10 @@ def _numbers(name: str) -> tuple[int, ...]:
 
 
 def _drivers(folder: Path) -> tuple[str, ...]:
-    prefix, suffix = "librte_net_", ".so"
+    """By name, from ``librte_net_NAME.so`` and whatever version stands behind it."""
+    prefix = "librte_net_"
     return tuple(
-        sorted(
-            path.name.removeprefix(prefix).removesuffix(suffix)
-            for path in folder.glob(f"{prefix}*{suffix}*")
-            if path.name.endswith(suffix)
-        )
-        or sorted({path.name.removeprefix(prefix).partition(suffix)[0] for path in folder.glob(f"{prefix}*")})
+        sorted({path.name.removeprefix(prefix).partition(".")[0] for path in folder.glob(f"{prefix}*")})
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,14 @@ AFXDP_PEER_OFF = (
     "rx-vlan-stag-hw-parse",
     "rx-checksum",
 )
+
+
+_NONE: Mapping[int, str] = {}
+_REMEDIES_QUEUES = {
+    # XDP on a veth wants a receive queue for each transmit queue of the far end.
+    errno.EINVAL: "on a veth pair with XDP give its far end that many first; a card may want a power of two",
+    errno.EBUSY: "AF_XDP sockets are on queues that would go: end their program (hybrid status)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ def channels(name: str) -> Channels | None:
 
 def set_channels(name: str, combined: int, rx: int, tx: int) -> None:
     """Others (an interrupt of its own for link changes, say) stay as they are."""
-    with _device(name, f"give {name} {combined + rx} receive queues") as device:
+    with _device(name, f"give {name} {combined + rx} receive queues", _REMEDIES_QUEUES) as device:
         wanted = device.get_channels()
         wanted["combined_count"], wanted["rx_count"], wanted["tx_count"] = combined, rx, tx
         device.set_channels(wanted)
@@ -102,11 +110,11 @@ def set_offloads(name: str, features: Iterable[str], on: bool) -> None:
 
 
 @contextlib.contextmanager
-def _device(name: str, what: str) -> Iterator[Any]:
-    """Whatever goes wrong with it inside is an error that names the interface."""
+def _device(name: str, what: str, remedies: Mapping[int, str] = _NONE) -> Iterator[Any]:
+    """Whatever goes wrong with it inside is an error that says what was being done, and what helps."""
     try:
         with contextlib.closing(IoctlEthtool(name)) as device:
             yield device
     except (OSError, NotSupportedError, NoSuchDevice) as error:
         number = errno.ENODEV if isinstance(error, NoSuchDevice) else getattr(error, "errno", None)
-        raise from_errno(number or errno.EOPNOTSUPP, what) from None
+        raise from_errno(number or errno.EOPNOTSUPP, what, remedies.get(number or 0)) from None

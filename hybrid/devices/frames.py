@@ -13,7 +13,7 @@ __all__ = ["Way", "packet_socket", "tap"]
 
 # include/uapi/linux/if_tun.h
 _TUNGETFEATURES = 0x800454CF
-_TUN_FEATURES = {"tap": 0x0002, "napi": 0x0010, "multi-queue": 0x0100, "vnet-header": 0x4000}
+_TUN_FEATURES = {"napi": 0x0010, "multi-queue": 0x0100, "vnet-header": 0x4000}
 # include/uapi/linux/if_packet.h
 _SOL_PACKET, _PACKET_VERSION, _PACKET_VNET_HDR, _PACKET_QDISC_BYPASS = 263, 10, 15, 20
 _TPACKET_V3 = 2

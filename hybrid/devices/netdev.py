@@ -21,6 +21,7 @@ from hybrid.errors import from_errno
 
 __all__ = ["Features", "Queue", "features", "queues"]
 
+_FAMILY = "netdev"
 _DEV_GET, _QUEUE_GET, _NAPI_GET = 1, 10, 11
 _RX = 0
 
@@ -120,7 +121,7 @@ def _dump(kind: type[Any], command: int) -> Iterator[Any]:
     try:
         with closing(GenericNetlinkSocket()) as sock:
             sock.asyncore.module_err_level = "debug"  # a kernel without the family is nothing to log
-            sock.bind("netdev", kind)
+            sock.bind(_FAMILY, kind)
             asked = kind()
             asked["cmd"], asked["version"] = command, 1
             yield from sock.nlm_request(asked, msg_type=sock.prid, msg_flags=NLM_F_REQUEST | NLM_F_DUMP)

@@ -16,6 +16,7 @@ class NoticeKind(IntEnum):
     READY = 2
     BOUND = 3
     UNBOUND = 4
+    DEVICE_LOST = 5
 
 
 NOTICE_BYTES = ffi.sizeof("hy_notice")
@@ -23,7 +24,7 @@ NOTICE_BYTES = ffi.sizeof("hy_notice")
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """``arg``: the IP protocol number of BOUND and UNBOUND."""
+    """``arg``: the IP protocol number of BOUND and UNBOUND, the queue of DEVICE_LOST."""
 
     kind: NoticeKind
     ifindex: int

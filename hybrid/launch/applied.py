@@ -6,24 +6,31 @@ from collections.abc import Sequence
 
 from hybrid.agent.apply import Agent
 from hybrid.agent.plan import Present
+from hybrid.agent.state import Applied
 from hybrid.errors import HybridError
 from hybrid.launch.control import Copy
 from hybrid.launch.datapath import Interface
-from hybrid.policy import CopyMode
+from hybrid.policy import CompiledInterface, CopyMode, FrameDevice
 
 _COPY = {CopyMode.AUTO: Copy.AUTO, CopyMode.ZEROCOPY: Copy.ZEROCOPY, CopyMode.COPY: Copy.COPY}
 
 
 def interfaces(names: Sequence[str] = ()) -> list[Interface]:
-    """Those steered here; with ``names`` these alone. ``HybridError``: there are none."""
-    present = Agent().look()
+    """Those that a policy was applied to here; with ``names`` these alone. ``HybridError``: none are."""
+    agent = Agent()
+    present, remembered = agent.look(), agent.store.load()
+    there = sorted(present.keys() | remembered.keys())
     for name in names:
-        if name not in present:
+        if name not in there:
             raise HybridError(
                 f"{name} is not steered in this network namespace",
                 "hybrid apply FILE, with a policy that names it",
             )
-    found = [_interface(there) for name, there in sorted(present.items()) if not names or name in names]
+    found = [
+        _steered(present[name]) if name in present else _unsteered(remembered[name])
+        for name in there
+        if not names or name in names
+    ]
     if not found:
         raise HybridError(
             "nothing is steered in this network namespace",
@@ -32,20 +39,61 @@ def interfaces(names: Sequence[str] = ()) -> list[Interface]:
     return found
 
 
-def _interface(there: Present) -> Interface:
+def _steered(there: Present) -> Interface:
     obtained, asked = there.obtained, there.applied
     queues = tuple(range(obtained.queues))
-    if asked is not None and asked.queues is not None:
-        queues = tuple(queue for queue in asked.queues if queue < obtained.queues)
+    if asked is None:
+        return Interface(
+            name=obtained.ifname,
+            ifindex=obtained.ifindex,
+            queues=queues,
+            attach_requested=obtained.requested,
+            attach_obtained=obtained.mode,
+            note=obtained.note,
+            rules=there.rules,
+        )
+    wanted = asked.desired
+    if wanted.queues is not None:
+        queues = tuple(queue for queue in wanted.queues if queue < obtained.queues)
     return Interface(
         name=obtained.ifname,
         ifindex=obtained.ifindex,
         queues=queues,
-        attach_requested=asked.mode if asked is not None else obtained.requested,
+        attach_requested=wanted.mode,
         attach_obtained=obtained.mode,
         note=obtained.note,
         rules=there.rules,
-        copy=_COPY[CopyMode(asked.copy)] if asked is not None else Copy.AUTO,
-        busy_poll=asked is not None and asked.busy_poll,
-        strict=asked is not None and asked.strict,
+        copy=_COPY[CopyMode(wanted.copy)],
+        busy_poll=wanted.busy_poll,
+        strict=wanted.strict,
+        every_queue=wanted.queues is None,
+        device=wanted.device,
+        dpdk=wanted.dpdk,
+        uring=wanted.uring,
+    )
+
+
+def _unsteered(asked: Applied) -> Interface:
+    if asked.desired.steered:
+        return without_bypass(asked.desired, asked.note or "the interface is not there")
+    return without_bypass(asked.desired, f"device {asked.desired.device}")
+
+
+def without_bypass(wanted: CompiledInterface, note: str) -> Interface:
+    """An interface whose bypass is not there now: its ports are where their fallbacks say."""
+    return Interface(
+        name=wanted.name,
+        ifindex=0,
+        queues=wanted.queues or (),
+        attach_requested=wanted.mode if wanted.device is FrameDevice.AFXDP else str(wanted.device),
+        attach_obtained="none",
+        note=note,
+        rules=wanted.rules,
+        copy=_COPY[CopyMode(wanted.copy)],
+        busy_poll=wanted.busy_poll,
+        strict=wanted.strict,
+        every_queue=wanted.queues is None,
+        device=wanted.device,
+        dpdk=wanted.dpdk,
+        uring=wanted.uring,
     )

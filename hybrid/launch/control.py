@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from hybrid._native import ffi, lib
 from hybrid.errors import HybridError
 from hybrid.host.notice import NOTICE_BYTES, Notice
+from hybrid.policy import Placement, Protocol
+
+if TYPE_CHECKING:
+    from hybrid._native import CData
 
 MAGIC: int = lib.HY_CONTROL_MAGIC
 DEVICES_MAX: int = lib.HY_CONTROL_DEVICES
+PLACEMENTS_MAX: int = lib.HY_PLACEMENTS
 READY_BYTES = ffi.sizeof("hy_ready")
-MESSAGE_MAX = max(READY_BYTES, NOTICE_BYTES) + 1
+ATTACHED_BYTES = ffi.sizeof("hy_attached")
+MESSAGE_MAX = max(READY_BYTES, ATTACHED_BYTES, NOTICE_BYTES) + 1
 ENVIRONMENT = "HYBRID_CONTROL"
+
+_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
 
 class Copy(IntEnum):
@@ -28,6 +37,23 @@ class Copy(IntEnum):
     AUTO = 0
     ZEROCOPY = 1
     COPY = 2
+
+
+class Kind(IntEnum):
+    """Frame devices (enum hy_control_kind)."""
+
+    AFXDP = 1
+    PACKET = 2
+    TAP = 3
+    DPDK = 4
+
+
+class Wanted(IntEnum):
+    """Kernel sockets: whether a program has them."""
+
+    NO = 0
+    FALLBACK = 1  # not having them is no failure
+    NEEDED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,64 +66,153 @@ class Device:
     copy: Copy = Copy.AUTO
     busy_poll: bool = False
     strict: bool = False
+    kind: Kind = Kind.AFXDP
+    queues: int = 1
+    args: str = ""
+    interface: str = ""  # its name, for people
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What names it in messages."""
+        return self.ifindex, self.queue
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What is requested of the kernel's sockets."""
+
+    wanted: Wanted = Wanted.NO
+    sqpoll: bool = False
+    busy_poll: bool = False
+    zerocopy: bool = True
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """All that a program is given, but for the descriptors."""
+
+    devices: Sequence[Device]
+    ports: tuple[int, int] | None = None
+    placements: Sequence[Placement] = ()
+    kernel: Kernel = field(default_factory=Kernel)
+    eal: Sequence[str] = ()
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceObtained:
-    """What one of them came to."""
+    """What one of them came to. ``status``: 0, or why it is not there, a negative errno."""
 
     zerocopy: bool
     busy_poll: bool
     need_wakeup: bool
     hugepages: bool
     ring_size: int
+    status: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A device that was given later, and what it came to."""
+
+    key: tuple[int, int]
+    obtained: DeviceObtained
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The program listens; its sockets are bound."""
+    """The program listens; its devices are attached. ``kernel``: 1 not asked for, 0 there, else why not."""
 
     obtained: tuple[DeviceObtained, ...]
+    kernel: int = 1
+    kernel_note: str = ""
 
 
-def send_handover(
-    sock: socket.socket,
-    devices: Sequence[Device],
-    ports: tuple[int, int] | None,
-    fds: Sequence[int],
-) -> None:
-    """Gives the program its datapath. ``fds``: host table, statistics page, one AF_XDP socket per device."""
-    if len(devices) > DEVICES_MAX:
+def send_handover(sock: socket.socket, what: Handover, fds: Sequence[int]) -> None:
+    """Gives the program its datapath. ``fds``: host table, statistics page, one for each device."""
+    if len(what.devices) > DEVICES_MAX:
         raise HybridError(
-            f"{len(devices)} queues are more than the {DEVICES_MAX} that one program takes",
+            f"{len(what.devices)} queues are more than the {DEVICES_MAX} that one program takes",
             "name fewer interfaces, or give them fewer queues (ethtool -L)",
         )
-    assert len(fds) == 2 + len(devices), "host table, statistics page, and a socket for each device"
+    if len(what.placements) > PLACEMENTS_MAX:
+        raise HybridError(
+            f"the policy makes {len(what.placements)} ranges of ports, and a program takes {PLACEMENTS_MAX}",
+            "join rules of adjacent ports",
+        )
+    assert len(fds) == 2 + len(what.devices), "host table, statistics page, and one for each device"
     c = ffi.new("hy_handover *")
-    c.magic, c.ndevices = MAGIC, len(devices)
-    c.port_lo, c.port_hi = ports or (0, 0)
-    for to, device in zip(c.devices, devices, strict=False):
-        to.ifindex, to.queue, to.ring_size = device.ifindex, device.queue, device.ring_size
-        to.copy, to.busy_poll, to.strict = device.copy, device.busy_poll, device.strict
+    c.magic, c.ndevices, c.lenient = MAGIC, len(what.devices), what.lenient
+    c.port_lo, c.port_hi = what.ports or (0, 0)
+    c.eal = "".join(f"{argument}\n" for argument in what.eal).encode()
+    asked = what.kernel
+    c.kernel.wanted, c.kernel.sqpoll, c.kernel.busy_poll = asked.wanted, asked.sqpoll, asked.busy_poll
+    c.kernel.zerocopy, c.kernel.strict = asked.zerocopy, asked.strict
+    c.nplacements = len(what.placements)
+    for row, placement in zip(c.placements, what.placements, strict=False):
+        row.protocol, row.to, row.fallback = (
+            _PROTOCOLS[placement.protocol],
+            placement.to,
+            placement.fallback,
+        )
+        row.port_lo, row.port_hi = placement.ports
+    for to, device in zip(c.devices, what.devices, strict=False):
+        _fill(to, device)
     socket.send_fds(sock, [bytes(ffi.buffer(c))], list(fds))
 
 
-def parse(datagram: bytes) -> Ready | Notice | None:
+def send_device(sock: socket.socket, device: Device, fd: int) -> None:
+    """Gives a running program one more device. It answers with :class:`Attached`."""
+    c = ffi.new("hy_handover_more *")
+    c.magic = MAGIC
+    _fill(c.device, device)
+    socket.send_fds(sock, [bytes(ffi.buffer(c))], [fd])
+
+
+def _fill(to: CData, device: Device) -> None:
+    to.ifindex, to.queue, to.ring_size = device.ifindex, device.queue, device.ring_size
+    to.copy, to.busy_poll, to.strict = device.copy, device.busy_poll, device.strict
+    to.kind, to.queues = device.kind, device.queues
+    args = device.args.encode()
+    if len(args) >= lib.HY_CONTROL_ARGS_BYTES:
+        raise HybridError(f"the port of {device.interface} takes too many words", "name it by fewer devargs")
+    to.args = args
+
+
+def parse(datagram: bytes) -> Ready | Attached | Notice | None:
     """What the program says; ``None`` where it makes no sense."""
+    if len(datagram) == ATTACHED_BYTES:
+        one = ffi.new("hy_attached *")
+        ffi.memmove(one, datagram, ATTACHED_BYTES)
+        return Attached((one.ifindex, one.queue), _obtained(one)) if one.magic == MAGIC else None
     if len(datagram) != READY_BYTES:
         return Notice.parse(datagram)
     c = ffi.new("hy_ready *")
     ffi.memmove(c, datagram, READY_BYTES)
     if c.magic != MAGIC or c.ndevices > DEVICES_MAX:
         return None
-    return Ready(
-        tuple(
-            DeviceObtained(
-                bool(o.zerocopy), bool(o.busy_poll), bool(o.need_wakeup), bool(o.hugepages), o.ring_size
-            )
-            for o in (c.obtained[i] for i in range(c.ndevices))
-        )
+    obtained = tuple(_obtained(c.devices[i]) for i in range(c.ndevices))
+    return Ready(obtained, c.kernel, _text(c.kernel_note))
+
+
+def _obtained(c: CData) -> DeviceObtained:
+    o = c.afxdp
+    return DeviceObtained(
+        zerocopy=bool(o.zerocopy),
+        busy_poll=bool(o.busy_poll),
+        need_wakeup=bool(o.need_wakeup),
+        hugepages=bool(o.hugepages),
+        ring_size=o.ring_size,
+        status=c.status,
+        note=_text(c.note),
     )
+
+
+def _text(array: CData) -> str:
+    """Bounded by the array, whatever is in it."""
+    return bytes(ffi.buffer(array)).split(b"\0", 1)[0].decode("utf-8", "replace")
 
 
 def send_go(sock: socket.socket, status: int) -> None:

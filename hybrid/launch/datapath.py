@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import errno
-import socket
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hybrid.agent import veth
+from hybrid.agent.apply import Agent
+from hybrid.agent.plan import Present
 from hybrid.bpf import Steering
-from hybrid.errors import BusyError, from_errno
-from hybrid.launch.control import Copy, Device
+from hybrid.errors import BusyError, HybridError
+from hybrid.host.channels import interface_number, receive_queues
+from hybrid.launch.control import Copy, Device, Handover, Kernel, Kind, Wanted
+from hybrid.launch.devices import Descriptor, open_device
 from hybrid.launch.ports import BoundPort
+from hybrid.policy import Backend, DpdkPort, Fallback, FrameDevice, Placement, Uring, Via, placements
+from hybrid.policy.placement import placed, without_bypass
 from hybrid.policy.rule import Protocol, Rule, Target
-
-_AF_XDP = 44
-# What a socket is given before it is handed over, because it wants CAP_NET_ADMIN: see hybrid/afxdp/xsk.c.
-_SO_SNDBUFFORCE, _SO_BUSY_POLL, _SO_PREFER_BUSY_POLL, _SO_BUSY_POLL_BUDGET = 32, 46, 69, 70
-_BUSY_POLL_US, _BUSY_POLL_FRAMES, _SKB_BYTES, _RING_SIZE = 20, 64, 2304, 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An interface that steers, and what the policy asks of its queues."""
+    """An interface, and what the policy asks of it. ``ifindex`` 0: no bypass now, ``note`` says why."""
 
     name: str
     ifindex: int
@@ -37,45 +38,113 @@ class Interface:
     copy: Copy = Copy.AUTO
     busy_poll: bool = False
     strict: bool = False
+    every_queue: bool = False  # also those that it gets while a program runs
+    device: FrameDevice = FrameDevice.AFXDP
+    dpdk: DpdkPort | None = None
+    uring: Uring = field(default_factory=Uring)
 
     @property
     def devices(self) -> tuple[Device, ...]:
-        """One for each receive queue: a frame can only go to a socket of the queue that it came by."""
-        return tuple(
-            Device(self.ifindex, queue, self.ring_size, self.copy, self.busy_poll, self.strict)
-            for queue in self.queues
+        """AF_XDP: one for each receive queue, where a frame can only go to a socket of its own queue."""
+        if self.ifindex == 0:
+            return ()
+        made: list[Device] = []
+        if self.device is FrameDevice.AFXDP and any(rule.to is Target.AFXDP for rule in self.rules):
+            made += [self.afxdp(queue) for queue in self.queues]
+        if self.dpdk is not None:
+            made.append(
+                Device(
+                    self.ifindex,
+                    0,
+                    strict=self.strict,
+                    kind=Kind.DPDK,
+                    queues=self.dpdk.queues,
+                    args=_devargs(self.name, self.dpdk),
+                    interface=self.name,
+                )
+            )
+        return tuple(made)
+
+    def afxdp(self, queue: int) -> Device:
+        """The device of a queue."""
+        return Device(
+            self.ifindex,
+            queue,
+            self.ring_size,
+            self.copy,
+            self.busy_poll,
+            self.strict,
+            interface=self.name,
         )
+
+    @property
+    def steered(self) -> bool:
+        """Whether our program is on it."""
+        return self.ifindex != 0 and (self.dpdk is None or self.dpdk.via is Via.DEVMAP)
 
 
 @dataclass
 class Datapath:
-    """Interfaces with a socket opened for each queue. Leaving the ``with`` closes those not handed over."""
+    """Interfaces with what is opened for each device. Leaving the ``with`` closes what is still here."""
 
-    interfaces: Sequence[Interface]
-    sockets: list[socket.socket] = field(default_factory=list)
+    interfaces: list[Interface]
+    sockets: list[Descriptor] = field(default_factory=list)
+    kernel_only: bool = False
+    devices: list[Device] = field(default_factory=list)
 
     @classmethod
     def open(cls, interfaces: Sequence[Interface]) -> Self:
-        """Opens the sockets: ``socket()`` only, the program registers its memory and binds them."""
-        made = cls(interfaces)
+        """Opens the descriptors, in the order of :attr:`devices`."""
+        made = cls(list(interfaces))
+        made.devices = [device for interface in interfaces for device in interface.devices]
         try:
-            for interface in interfaces:
-                for device in interface.devices:
-                    made.sockets.append(_xdp_socket(device))
+            made.sockets += [open_device(device) for device in made.devices]
         except BaseException:
             made.close()
             raise
         return made
 
-    @property
-    def devices(self) -> list[Device]:
-        """In the order of :attr:`sockets`."""
-        return [device for interface in self.interfaces for device in interface.devices]
+    @classmethod
+    def of_the_kernel(cls, interfaces: Sequence[Interface] = ()) -> Self:
+        """No frame device: every port is on the kernel's sockets. Wants no privilege."""
+        return cls([replace(interface, ifindex=0) for interface in interfaces], kernel_only=True)
 
     @property
     def names(self) -> list[str]:
         """Of the interfaces."""
         return [interface.name for interface in self.interfaces]
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """Where a program's ports are."""
+        if not self.interfaces:
+            return tuple(Placement(protocol, (1, 65535), Backend.KERNEL) for protocol in Protocol)
+        rows = placements([interface.rules for interface in self.interfaces])
+        return without_bypass(rows) if self.kernel_only else rows
+
+    @property
+    def handover(self) -> Handover:
+        """What a program is given."""
+        rows = self.placements
+        wanted = Wanted.FALLBACK if any(row.kernel for row in rows) else Wanted.NO
+        if wanted and not self.devices:
+            wanted = Wanted.NEEDED
+        asked = next((interface.uring for interface in self.interfaces), Uring())
+        return Handover(
+            devices=self.devices,
+            ports=self.ephemeral_ports,
+            placements=rows,
+            kernel=Kernel(wanted, asked.sqpoll, asked.busy_poll, asked.zerocopy, asked.strict),
+            eal=next((i.dpdk.eal for i in self.interfaces if i.dpdk is not None), ()),
+            lenient=self.can_do_without,
+        )
+
+    @property
+    def can_do_without(self) -> bool:
+        """Whether every bypassed port has a fallback, and nothing is strict."""
+        rules = [rule for interface in self.interfaces for rule in interface.rules if rule.to.bypasses]
+        strict = any(interface.strict for interface in self.interfaces)
+        return not strict and all(rule.fallback is Fallback.KERNEL for rule in rules)
 
     @property
     def ephemeral_ports(self) -> tuple[int, int] | None:
@@ -84,34 +153,126 @@ class Datapath:
             rule.ports
             for interface in self.interfaces
             for rule in interface.rules
-            if rule.to is Target.AFXDP and rule.ports is not None and rule.ports[0] < rule.ports[1]
+            if rule.to.bypasses and rule.ports is not None and rule.ports[0] < rule.ports[1]
         ]
         return max(ranges, key=lambda ports: ports[1] - ports[0], default=None)
 
-    def enter(self) -> None:
-        """Puts every socket into service, then lets go of them: they end with the program."""
-        sockets = iter(self.sockets)
+    # -- into service -----------------------------------------------------------------
+
+    def enter(self, there: Sequence[bool]) -> None:
+        """Puts into service what the program has attached, and lets go of it: it ends with the program."""
         for interface in self.interfaces:
-            with Steering.open(interface.name) as steering:
-                for device in interface.devices:
-                    steering.enter(device.queue, next(sockets).fileno())
+            if interface.steered:
+                self._look_for_kernel_flows(interface, True)
+        for device, sock, attached in zip(self.devices, self.sockets, there, strict=True):
+            if attached:
+                self._enter(device, sock)
         self.close()
 
-    def check_free(self) -> None:
-        """``BusyError`` where another program has a queue in service."""
+    def enter_later(self, device: Device, sock: Descriptor) -> None:
+        """The same for one that came while the program ran."""
         for interface in self.interfaces:
+            if interface.name == device.interface:
+                self._look_for_kernel_flows(interface, True)
+        self._enter(device, sock)
+
+    def _enter(self, device: Device, sock: Descriptor) -> None:
+        interface = next(i for i in self.interfaces if i.ifindex == device.ifindex)
+        if not interface.steered:
+            return
+        with Steering.open(interface.name) as steering:
+            if device.kind is Kind.AFXDP:
+                steering.enter(device.queue, sock.fileno())
+            else:
+                steering.lease(sock.fileno())
+
+    def check_free(self) -> None:
+        """``BusyError`` where another program has a queue or the port in service."""
+        for interface in self.interfaces:
+            if not interface.steered:
+                continue
             with Steering.open(interface.name) as steering:
-                taken = steering.sockets()
+                taken = [f"queue {queue}" for queue in steering.sockets() if queue in interface.queues]
+                if interface.dpdk is not None and steering.leased():
+                    taken.append("the DPDK port")
             if taken:
                 raise BusyError(
-                    f"queue {taken[0]} of {interface.name} is in service for another program",
+                    f"{taken[0]} of {interface.name} is in service for another program",
                     "end that program (hybrid status names it), or serve another interface: --interface",
                     errno=errno.EBUSY,
                 )
 
+    # -- what was lost, and comes back ----------------------------------------------------
+
+    def incomplete(self, have: Collection[tuple[int, int]]) -> list[str]:
+        """Names of interfaces with AF_XDP queues that the program does not have."""
+        found = []
+        for interface in self.interfaces:
+            if self.kernel_only or interface.device is not FrameDevice.AFXDP:
+                continue
+            if not any(rule.to is Target.AFXDP for rule in interface.rules):
+                continue
+            # The name may be another interface's by now, whose queues the program has not.
+            ifindex = interface_number(interface.name)
+            now = self._queues(interface, receive_queues(interface.name)) if ifindex else ()
+            if any((ifindex, queue) not in have for queue in now):
+                found.append(interface.name)
+        return found
+
+    def restore(self, name: str, have: Collection[tuple[int, int]]) -> list[tuple[Device, Descriptor]]:
+        """Steers an interface that has come back, and opens what is missing. None: it is not there yet."""
+        present = Agent().restore(name)
+        if present is None:
+            return []
+        at = self.names.index(name)
+        interface = self._again(self.interfaces[at], present)
+        self.interfaces[at] = interface
+        missing = [interface.afxdp(q) for q in interface.queues if (interface.ifindex, q) not in have]
+        return [(device, open_device(device)) for device in missing]
+
+    def _again(self, interface: Interface, present: Present) -> Interface:
+        return replace(
+            interface,
+            ifindex=present.obtained.ifindex,
+            queues=self._queues(interface, receive_queues(interface.name)),
+            attach_obtained=present.obtained.mode,
+            note=present.obtained.note,
+        )
+
+    @staticmethod
+    def _queues(interface: Interface, there: int) -> tuple[int, ...]:
+        if interface.every_queue:
+            return tuple(range(there))
+        return tuple(queue for queue in interface.queues if queue < there)
+
+    # -- connections that the kernel has ---------------------------------------------------
+
+    def _look_for_kernel_flows(self, interface: Interface, look: bool) -> None:
+        if any(rule.fallback is Fallback.KERNEL for rule in interface.rules):
+            with Steering.open(interface.name) as steering:
+                steering.look_for_kernel_flows(look)
+
+    def settle_kernel_flows(self) -> bool:
+        """Stops asking the kernel for connections of its own once it has none. True: it has some still."""
+        rows = [row for row in self.placements if row.to is Backend.BYPASS and row.kernel]
+        if any(placed(rows, Protocol.TCP, port) for port in _connected_ports()):
+            return True
+        for interface in self.interfaces:
+            try:
+                if interface.steered:
+                    self._look_for_kernel_flows(interface, False)
+            except HybridError:
+                continue  # it is gone; what comes in its place starts anew
+        return False
+
+    # -- ports ---------------------------------------------------------------------------------
+
     def steers(self, port: BoundPort) -> bool:
-        """Whether some rule sends what comes for this port to the program."""
-        return any(_covers(rule, port) for interface in self.interfaces for rule in interface.rules)
+        """Whether what comes for this port reaches the program."""
+        if any(_covers(rule, port) for interface in self.interfaces for rule in interface.rules):
+            return True
+        row = placed(self.placements, Protocol(port.protocol), port.address.port)
+        return row is not None and row.kernel
 
     def close(self) -> None:
         """Closes the launcher's copies of the sockets."""
@@ -131,7 +292,7 @@ class Datapath:
 
 
 def _covers(rule: Rule, port: BoundPort) -> bool:
-    if rule.to is not Target.AFXDP or rule.protocol not in (None, Protocol(port.protocol)):
+    if not rule.to.bypasses or rule.protocol not in (None, Protocol(port.protocol)):
         return False
     if rule.ports is not None and not rule.ports[0] <= port.address.port <= rule.ports[1]:
         return False
@@ -141,25 +302,24 @@ def _covers(rule: Rule, port: BoundPort) -> bool:
     return ip.version == rule.destination.version and ip in rule.destination
 
 
-def _xdp_socket(device: Device) -> socket.socket:
-    try:
-        made = socket.socket(_AF_XDP, socket.SOCK_RAW)
-    except OSError as error:
-        raise from_errno(error.errno or 0, "open an AF_XDP socket", _socket_remedy(error.errno)) from None
-    options = [(_SO_SNDBUFFORCE, (device.ring_size or _RING_SIZE) * _SKB_BYTES)]
-    if device.busy_poll:
-        options += [
-            (_SO_PREFER_BUSY_POLL, 1),
-            (_SO_BUSY_POLL, _BUSY_POLL_US),
-            (_SO_BUSY_POLL_BUDGET, _BUSY_POLL_FRAMES),
-        ]
-    for option, value in options:
-        with suppress(OSError):  # what is not obtained shows in what the program reports
-            made.setsockopt(socket.SOL_SOCKET, option, value)
-    return made
+def _devargs(ifname: str, port: DpdkPort) -> str:
+    """What DPDK is told to open. ``{far}`` in it is the far end of the veth."""
+    if port.via is Via.DEVMAP:
+        far = veth.require(ifname)
+        return port.port.replace("{far}", far) or f"net_af_xdp0,iface={far}"
+    return port.port or f"net_af_xdp0,iface={ifname}"
 
 
-def _socket_remedy(number: int | None) -> str | None:
-    if number == errno.EAFNOSUPPORT:
-        return "use a kernel with CONFIG_XDP_SOCKETS=y: hybrid doctor"
-    return None
+def _connected_ports() -> set[int]:
+    """Local ports of connections that the kernel has, but for those that only linger."""
+    listening_or_lingering = {"0A", "06"}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/thread-self/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for words in (line.split() for line in lines):
+            if words[3] not in listening_or_lingering:
+                found.add(int(words[1].rsplit(":", 1)[1], 16))
+    return found

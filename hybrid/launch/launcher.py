@@ -15,22 +15,27 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from hybrid.api.address import Address
 from hybrid.api.host import Host
 from hybrid.bpf.bpffs import netns_inode
 from hybrid.errors import HybridError
 from hybrid.host.follower import Follower, publish_to
 from hybrid.host.notice import Notice, NoticeKind
 from hybrid.launch import child, control
-from hybrid.launch.control import Device, DeviceObtained, Ready
+from hybrid.launch.control import Attached, Device, DeviceObtained, Handover, Ready, Wanted
+from hybrid.launch.devices import Descriptor
 from hybrid.launch.ports import BoundPort, Reservations
 from hybrid.launch.record import Record
 from hybrid.launch.signals import Signals
+from hybrid.launch.slots import Slots
+from hybrid.policy.placement import Backend, Placement, placed
+from hybrid.policy.rule import Protocol as Transport
 
 _log = logging.getLogger(__name__)
 
@@ -39,29 +44,39 @@ GRACE_S = 10.0
 # The same for one that was told that it cannot go into service.
 REFUSED_S = 2.0
 _MESSAGES_MAX = 256
+# How often it is looked whether the kernel still has connections of a port that is bypassed again.
+_SETTLE_S = 1.0
 
 
 class Served(Protocol):
     """What the launcher needs of a datapath (:class:`hybrid.launch.datapath.Datapath`)."""
 
     @property
-    def devices(self) -> Sequence[Device]:
-        """One for each queue."""
+    def handover(self) -> Handover:
+        """What the program is told."""
 
     @property
-    def sockets(self) -> Sequence[socket.socket]:
+    def sockets(self) -> Sequence[Descriptor]:
         """One for each device, opened and not bound."""
 
     @property
     def names(self) -> Sequence[str]:
         """Of the interfaces."""
 
-    @property
-    def ephemeral_ports(self) -> tuple[int, int] | None:
-        """Ports of outgoing connections whose replies are steered here."""
+    def enter(self, there: Sequence[bool]) -> None:
+        """Puts the sockets that the program has bound into service, and closes the launcher's copies."""
 
-    def enter(self) -> None:
-        """Puts the sockets, bound by now, into service, and closes the launcher's copies."""
+    def enter_later(self, device: Device, sock: Descriptor) -> None:
+        """Puts one into service that came while the program ran; the caller closes it."""
+
+    def incomplete(self, have: Collection[tuple[int, int]]) -> list[str]:
+        """Interfaces with queues that the program should have and does not, by now."""
+
+    def restore(self, name: str, have: Collection[tuple[int, int]]) -> list[tuple[Device, Descriptor]]:
+        """Steers such an interface again and opens its missing queues. None: it is not there yet."""
+
+    def settle_kernel_flows(self) -> bool:
+        """Whether the kernel has connections to bypassed ports still; if not, it is asked no more."""
 
     def steers(self, port: BoundPort) -> bool:
         """Whether what comes for the port goes to the program."""
@@ -69,11 +84,18 @@ class Served(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InService:
-    """What is told once the program listens."""
+    """What is told once the program listens. ``kernel``: as in :class:`Ready`."""
 
     pid: int
     devices: tuple[tuple[Device, DeviceObtained], ...]
     ports: tuple[BoundPort, ...]
+    kernel: int = 1
+    kernel_note: str = ""
+    placements: tuple[Placement, ...] = ()
+
+    def placed(self, port: BoundPort) -> str:
+        """Which backend a port has, in words; nothing where there is no choice."""
+        return describe_placement(self.placements, port) if self.kernel == 0 else ""
 
 
 @dataclass
@@ -117,13 +139,19 @@ class _Run:
                 launch.command, environ=environ, fds=[theirs.fileno()], user=launch.user
             )
         stack.callback(self._end)
+        self.handover = launch.path.handover
         fds = [self.host.fd, self.record.fd, *(s.fileno() for s in launch.path.sockets)]
-        control.send_handover(ours, launch.path.devices, launch.path.ephemeral_ports, fds)
+        control.send_handover(ours, self.handover, fds)
         self.control.setblocking(False)
         self.pidfd = os.pidfd_open(self.process.pid)
         stack.callback(os.close, self.pidfd)
         self.refused: HybridError | None = None
-        self.obtained: tuple[DeviceObtained, ...] | None = None
+        self.ready: Ready | None = None
+        self.slots = Slots(self.handover.devices)
+        self.coming: dict[tuple[int, int], tuple[Device, Descriptor]] = {}
+        stack.callback(self._drop_coming)
+        self.settle_at: float | None = None
+        self.on_kernel: list[BoundPort] = []  # ports that the program holds in the kernel by itself
         self.kill_at: float | None = None
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._describe()
@@ -141,6 +169,10 @@ class _Run:
                 self.follower.on_readable()
             else:
                 self.follower.on_timer()
+            if self.follower in ready:
+                self.slots.soon()
+            self._look_for_devices()
+            self._settle()
             if self.signals in ready:
                 self._on_signals()
             if self.kill_at is not None and time.monotonic() >= self.kill_at:
@@ -153,7 +185,9 @@ class _Run:
                 return self._on_exit()
 
     def _wait(self) -> float | None:
-        times = [t for t in (self.follower.deadline, self.kill_at) if t is not None]
+        look_at = self.slots.look_at if self.ready is not None and not self.refused else None
+        deadlines = (self.follower.deadline, self.kill_at, self.settle_at, look_at)
+        times = [t for t in deadlines if t is not None]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     # -- what the program says ---------------------------------------------------------
@@ -172,6 +206,8 @@ class _Run:
             message = control.parse(datagram)
             if isinstance(message, Ready):
                 self._on_ready(message)
+            elif isinstance(message, Attached):
+                self._on_attached(message)
             elif isinstance(message, Notice):
                 self._on_notice(message)
             else:
@@ -182,18 +218,40 @@ class _Run:
             self._on_bound(notice)
         elif notice.kind is NoticeKind.UNBOUND:
             self.reservations.remove(notice.arg, notice.address)
+            self.on_kernel = [p for p in self.on_kernel if p != BoundPort.of(notice.arg, notice.address)]
             self._describe()
+        elif notice.kind is NoticeKind.DEVICE_LOST:
+            self._on_lost((notice.ifindex, notice.arg))
         else:
             self.follower.on_notice(notice)
 
     def _on_bound(self, notice: Notice) -> None:
-        ephemeral = self.launch.path.ephemeral_ports
+        ephemeral = self.handover.ports
         if ephemeral is not None and ephemeral[0] <= notice.address.port <= ephemeral[1]:
             return  # reserved as a range by `hybrid apply`
+        port = BoundPort.of(notice.arg, notice.address)
+        if port is not None and self._in_kernel(port):
+            if port not in self.on_kernel:
+                self.on_kernel.append(port)
+            self._describe()
+            return
+        self._reserve(notice.arg, notice.address)
+
+    def _in_kernel(self, port: BoundPort) -> bool:
+        """Whether the program's own socket in the kernel holds the port, so that ours must not."""
+        if self.handover.kernel.wanted is Wanted.NO or (self.ready is not None and self.ready.kernel != 0):
+            return False
+        row = placed(self.handover.placements, Transport(port.protocol), port.address.port)
+        if row is None:
+            return not self.handover.devices
+        listens_there = row.fallback is Backend.KERNEL and port.protocol == "tcp"
+        return row.to is Backend.KERNEL or listens_there
+
+    def _reserve(self, protocol: int, address: Address) -> None:
         try:
-            port = self.reservations.add(notice.arg, notice.address)
+            port = self.reservations.add(protocol, address)
         except HybridError as error:
-            if self.obtained is not None:
+            if self.ready is not None:
                 self.launch.warn(f"{error.message}: the kernel keeps what comes there by other interfaces")
             elif self.refused is None:
                 self.refused = error
@@ -206,26 +264,129 @@ class _Run:
         self._describe()
 
     def _on_ready(self, ready: Ready) -> None:
-        if self.obtained is not None:
+        if self.ready is not None:
             return
-        if len(ready.obtained) != len(self.launch.path.devices):
+        devices = self.handover.devices
+        if len(ready.obtained) != len(devices):
             self.refused = self.refused or HybridError(
-                f"the program set up {len(ready.obtained)} of its {len(self.launch.path.devices)} queues",
+                f"the program set up {len(ready.obtained)} of its {len(devices)} queues",
                 "it must be built with the same libhybrid as this command",
             )
+        if self.refused is None and ready.kernel < 0:
+            self._on_no_kernel(ready)
         if self.refused is None:
             try:
-                self.launch.path.enter()
+                self.launch.path.enter([got.status == 0 for got in ready.obtained])
             except HybridError as error:
                 self.refused = error
         if self.refused is not None:
             self._answer(-(self.refused.errno or errno.EIO))
             return
-        self.obtained = ready.obtained
+        self.ready = ready
+        self.slots.started(ready.obtained)
+        if ready.kernel == 0 and devices:
+            self.settle_at = time.monotonic() + _SETTLE_S
         self._describe()
         self._answer(0)
-        devices = tuple(zip(self.launch.path.devices, ready.obtained, strict=True))
-        self.launch.on_ready(InService(self.process.pid, devices, self.reservations.held))
+        self._tell_what_is_missing(ready)
+        self.launch.on_ready(
+            InService(
+                self.process.pid,
+                tuple(zip(devices, ready.obtained, strict=True)),
+                (*self.reservations.held, *self.on_kernel),
+                ready.kernel,
+                ready.kernel_note,
+                tuple(self.handover.placements),
+            )
+        )
+
+    def _on_no_kernel(self, ready: Ready) -> None:
+        """The program has no kernel sockets after all: its ports are kept for it as without any."""
+        if all(got.status < 0 for got in ready.obtained):
+            self.refused = HybridError(
+                f"the program has neither a bypass nor the kernel's sockets: {ready.kernel_note}",
+                "hybrid doctor tells what this host can do",
+                errno=-ready.kernel,
+            )
+            return
+        self.launch.warn(
+            f"the kernel's sockets could not be had ({ready.kernel_note or os.strerror(-ready.kernel)}), so "
+            "there is nothing to fall back to"
+        )
+        for port in self.on_kernel:
+            number = socket.IPPROTO_TCP if port.protocol == "tcp" else socket.IPPROTO_UDP
+            self._reserve(number, port.address)
+        self.on_kernel = []
+
+    def _tell_what_is_missing(self, ready: Ready) -> None:
+        for device, got in zip(self.handover.devices, ready.obtained, strict=True):
+            if got.status < 0:
+                self.launch.warn(
+                    f"{device.interface}: queue {device.queue} cannot be bypassed "
+                    f"({got.note or os.strerror(-got.status)}); its ports are on the kernel's sockets"
+                )
+
+    # -- devices that go and come ------------------------------------------------------------
+
+    def _on_lost(self, key: tuple[int, int]) -> None:
+        slot = self.slots.gone(key)
+        if slot is None:
+            return
+        self.launch.warn(
+            f"{slot.device.interface}: queue {slot.device.queue} was lost; "
+            "ports with a fallback are on the kernel's sockets until it is back"
+        )
+        self._describe()
+
+    def _look_for_devices(self) -> None:
+        """Gives the program what it has lost, once that is there again, and queues that are new."""
+        if self.ready is None or self.refused or time.monotonic() < self.slots.look_at:
+            return
+        missing, failed = False, False
+        for name in self.launch.path.incomplete(self.slots.have):
+            missing = True
+            try:
+                given = self.launch.path.restore(name, self.slots.have)
+                failed |= not given
+                for device, sock in given:
+                    self.coming[device.key] = (device, sock)
+                    self.slots.pending.add(device.key)
+                    control.send_device(self.control, device, sock.fileno())
+            except (HybridError, OSError) as error:
+                failed = True
+                _log.debug("%s cannot be bypassed again yet: %s", name, error)
+        self.slots.looked(missing, failed)
+
+    def _on_attached(self, message: Attached) -> None:
+        device, sock = self.coming.pop(message.key, (None, None))
+        self.slots.pending.discard(message.key)
+        if device is None or sock is None:
+            return
+        obtained = message.obtained
+        try:
+            if obtained.status == 0:
+                self.launch.path.enter_later(device, sock)
+        except HybridError as error:
+            obtained = replace(obtained, status=-(error.errno or errno.EIO), note=error.message)
+        finally:
+            sock.close()
+        slot = self.slots.came(device, obtained)
+        if slot.in_service:
+            self.settle_at = time.monotonic() + _SETTLE_S
+            self.launch.warn(f"{device.interface}: queue {device.queue} is bypassed again")
+        else:
+            self.slots.looked(True, True)
+            _log.debug("queue %d of %s: %s", device.queue, device.interface, obtained.note)
+        self._describe()
+
+    def _settle(self) -> None:
+        if self.settle_at is None or time.monotonic() < self.settle_at:
+            return
+        self.settle_at = time.monotonic() + _SETTLE_S if self.launch.path.settle_kernel_flows() else None
+
+    def _drop_coming(self) -> None:
+        for _device, sock in self.coming.values():
+            sock.close()
 
     def _answer(self, status: int) -> None:
         try:
@@ -264,7 +425,7 @@ class _Run:
             if not asked:
                 self.launch.warn(f"the program was killed by {name}; its ports are the kernel's again")
             return 128 - code
-        if self.obtained is None and code == 0:
+        if self.ready is None and code == 0:
             self.launch.warn("the program ended without ever being ready (hy_shard_ready)")
         return code
 
@@ -279,8 +440,10 @@ class _Run:
                 self.process.wait()
 
     def _describe(self) -> None:
-        requested = [asdict(device) for device in self.launch.path.devices]
-        obtained = [asdict(got) for got in self.obtained or ()]
+        ports = (*self.reservations.held, *self.on_kernel)
+        rows = tuple(self.handover.placements)
+        kernel = self.ready.kernel if self.ready is not None else 1
+        no_device = DeviceObtained(False, False, False, False, 0, -errno.ENETDOWN, "lost")
         self.record.describe(
             {
                 "command": list(self.launch.command),
@@ -288,14 +451,35 @@ class _Run:
                 "launcher": os.getpid(),
                 "netns": netns_inode(),
                 "started": self.started,
-                "in_service": self.obtained is not None,
-                "requested": requested,
-                "obtained": obtained,
-                "ports": [str(port) for port in self.reservations.held],
-                "ephemeral_ports": self.launch.path.ephemeral_ports,
+                "in_service": self.ready is not None,
+                "requested": [asdict(slot.device) for slot in self.slots],
+                "obtained": [asdict(slot.obtained or no_device) for slot in self.slots]
+                if self.ready is not None
+                else [],
+                "devices": [slot.as_dict() for slot in self.slots],
+                "devices_lost": self.slots.lost,
+                "devices_returned": self.slots.returned,
+                "kernel": {
+                    "requested": self.handover.kernel.wanted.name.lower(),
+                    "obtained": kernel == 0,
+                    "note": self.ready.kernel_note if self.ready is not None else "",
+                },
+                "ports": [str(port) for port in ports],
+                "placed": {str(port): describe_placement(rows, port) for port in ports}
+                if kernel == 0
+                else {},
+                "ephemeral_ports": self.handover.ports,
                 **self.launch.about,
             }
         )
+
+
+def describe_placement(rows: Sequence[Placement], port: BoundPort) -> str:
+    """Which backends serve a port, in words."""
+    row = placed(rows, Transport(port.protocol), port.address.port)
+    if row is None or row.to is Backend.KERNEL:
+        return "kernel"
+    return "bypass, fallback kernel" if row.kernel else "bypass"
 
 
 def _in_foreground() -> bool:

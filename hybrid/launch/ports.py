@@ -29,6 +29,11 @@ class BoundPort:
     protocol: str
     address: Address
 
+    @classmethod
+    def of(cls, protocol: int, address: Address) -> BoundPort | None:
+        """As a notice has it; ``None``: that is no port."""
+        return cls(_NAMES[protocol], address) if protocol in _NAMES and address.port else None
+
     def __str__(self) -> str:
         return f"{self.protocol} {self.address}"
 
@@ -46,10 +51,8 @@ class Reservations:
 
     def add(self, protocol: int, address: Address) -> BoundPort | None:
         """Holds a port. ``BusyError``: some process has it in the kernel; ``None``: nothing to hold."""
-        if protocol not in _TYPES or address.port == 0:
-            return None
-        port = BoundPort(_NAMES[protocol], address)
-        if port in self._held:
+        port = BoundPort.of(protocol, address)
+        if port is None or port in self._held:
             return port
         if len(self._held) >= PORTS_MAX:
             raise HybridError(

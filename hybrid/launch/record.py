@@ -26,26 +26,36 @@ _JSON_MAX_BYTES = 1 << 20
 
 
 class Record:
-    """The two files of one shard, made by its launcher and removed by it."""
+    """The two files of one shard, made by its launcher and removed by it.
+
+    Whoever may not write there (a launcher without privileges) has a page that no file names.
+    """
 
     def __init__(self, run: Path = RUN) -> None:
         folder = run / "shards"
+        self.path: Path | None = None
         try:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             for number in itertools.count():
-                self.path = folder / f"{os.getpid()}-{number}.stats"
+                path = folder / f"{os.getpid()}-{number}.stats"
                 try:
-                    self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+                    self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+                    self.path = path
                     break
                 except FileExistsError:
                     continue
             fcntl.flock(self.fd, fcntl.LOCK_EX)
+            os.ftruncate(self.fd, _PAGE_BYTES)
+        except PermissionError:
+            self.fd = os.memfd_create("hybrid-stats")
             os.ftruncate(self.fd, _PAGE_BYTES)
         except OSError as error:
             raise from_errno(error.errno or 0, f"make a file below {folder}") from None
 
     def describe(self, what: dict[str, Any]) -> None:
         """Writes the description anew, whole or not at all."""
+        if self.path is None:
+            return
         final = self.path.with_suffix(".json")
         draft = final.with_suffix(".json.new")
         draft.write_text(json.dumps(what, indent=1) + "\n")
@@ -53,7 +63,7 @@ class Record:
 
     def close(self) -> None:
         """Removes both."""
-        for path in _files(self.path):
+        for path in _files(self.path) if self.path is not None else ():
             path.unlink(missing_ok=True)
         os.close(self.fd)
 

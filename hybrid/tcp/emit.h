@@ -44,11 +44,11 @@ static inline uint8_t *put_ip6(uint8_t *p, const uint8_t src[16], const uint8_t 
 
 /* path_send(), for the one caller that is worth having it inline. */
 static inline void path_emit(struct stack *st, const struct path *path, const struct ip_ends *ends,
-                             uint32_t frame, uint8_t *l4, uint32_t l4_len) {
+                             uint32_t frame, uint8_t *l4, uint32_t l4_len, uint32_t rest) {
   struct link *l = &st->links[path->link];
   struct frame *f = frame_meta(st->arena, frame);
-  uint8_t *p = ends->is4 ? put_ip4(l4, ends->src + 12, ends->dst + 12, ends->proto, l4_len)
-                         : put_ip6(l4, ends->src, ends->dst, ends->proto, l4_len);
+  uint8_t *p = ends->is4 ? put_ip4(l4, ends->src + 12, ends->dst + 12, ends->proto, l4_len + rest)
+                         : put_ip6(l4, ends->src, ends->dst, ends->proto, l4_len + rest);
   p -= 2;
   store16(p, ends->is4 ? ETH_IP4 : ETH_IP6);
   if (__builtin_expect(ends->vlan_len > 0, 0)) {

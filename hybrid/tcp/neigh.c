@@ -140,7 +140,7 @@ void neigh_wait(struct stack *st, const struct path *path, uint32_t frame) {
   struct neigh_table *n = &st->neigh;
   if (n->nwaiting == NEIGH_WAITING) {
     st->stats->drop_neighbour++;
-    frame_unref(st->arena, frame);
+    packet_drop(st->arena, frame);
     return;
   }
   frame_meta(st->arena, frame)->flags |= FRAME_IN_DEVICE; /* its headers are written: not to be reused */
@@ -167,8 +167,7 @@ void neigh_retry(struct stack *st) {
       link_send(st, l, w.frame);
     } else if (!mac && st->now - w.since_ns >= NEIGH_WAIT_NS) {
       st->stats->drop_neighbour++;
-      frame_meta(st->arena, w.frame)->flags &= (uint8_t)~FRAME_IN_DEVICE;
-      frame_unref(st->arena, w.frame);
+      packet_drop(st->arena, w.frame);
     } else {
       if (!mac && st->now - w.asked_ns >= NEIGH_RETRY_NS)
         ask(st, &w);
@@ -186,8 +185,7 @@ void neigh_forget_link(struct stack *st, uint8_t link) {
       n->waiting[kept++] = n->waiting[i];
       continue;
     }
-    frame_meta(st->arena, n->waiting[i].frame)->flags &= (uint8_t)~FRAME_IN_DEVICE;
-    frame_unref(st->arena, n->waiting[i].frame);
+    packet_drop(st->arena, n->waiting[i].frame);
   }
   n->nwaiting = kept;
 }
@@ -204,7 +202,7 @@ uint64_t neigh_deadline(const struct stack *st) {
 
 void neigh_fini(struct stack *st) {
   for (unsigned i = 0; i < st->neigh.nwaiting; i++)
-    frame_unref(st->arena, st->neigh.waiting[i].frame);
+    packet_drop(st->arena, st->neigh.waiting[i].frame);
   st->neigh.nwaiting = 0;
 }
 

@@ -41,14 +41,19 @@ static inline bool parse_plain(const struct link *l, uint8_t *p, uint32_t len, s
   return true;
 }
 
-static bool parse_ip4(struct stack *st, const uint8_t *p, uint32_t len, struct packet *out) {
+/* p: the IP packet, of which the first frame holds `linear` bytes, and all frames together len. */
+static bool parse_ip4(struct stack *st, const uint8_t *p, uint32_t linear, uint32_t len, struct packet *out) {
   struct stats *s = st->stats;
-  if (len < IP4_LEN) {
+  if (linear < IP4_LEN) {
     s->drop_short++;
     return false;
   }
   uint32_t header = (uint32_t)(p[0] & 15) * 4;
   uint32_t total = load16(p + 2);
+  if (header > linear) {
+    s->drop_short++;
+    return false;
+  }
   if (p[0] >> 4 != 4 || header < IP4_LEN || total < header ||
       csum_fold(header == IP4_LEN ? csum_ip4(p) : csum_add(0, p, header)) != 0) {
     s->drop_ip_header++;
@@ -86,9 +91,9 @@ static bool parse_ip4(struct stack *st, const uint8_t *p, uint32_t len, struct p
   return true;
 }
 
-static bool parse_ip6(struct stack *st, const uint8_t *p, uint32_t len, struct packet *out) {
+static bool parse_ip6(struct stack *st, const uint8_t *p, uint32_t linear, uint32_t len, struct packet *out) {
   struct stats *s = st->stats;
-  if (len < IP6_LEN) {
+  if (linear < IP6_LEN) {
     s->drop_short++;
     return false;
   }
@@ -102,9 +107,10 @@ static bool parse_ip6(struct stack *st, const uint8_t *p, uint32_t len, struct p
     return false;
   }
   uint32_t end = IP6_LEN + payload, at = IP6_LEN;
+  uint32_t headers_end = end < linear ? end : linear;
   uint8_t next = p[6];
   for (unsigned n = 0; next == PROTO_HOPOPTS || next == PROTO_DSTOPTS || next == PROTO_ROUTING; n++) {
-    if (n == EXTENSION_HEADERS_MAX || at + 8 > end || at + (p[at + 1] + 1u) * 8 > end ||
+    if (n == EXTENSION_HEADERS_MAX || at + 8 > headers_end || at + (p[at + 1] + 1u) * 8 > headers_end ||
         (next == PROTO_ROUTING && p[at + 3] != 0)) { /* segments left: not for us yet */
       s->drop_ip_option++;
       return false;
@@ -129,6 +135,13 @@ static bool parse_ip6(struct stack *st, const uint8_t *p, uint32_t len, struct p
   return true;
 }
 
+/* Headers are read where they lie, so of a packet in several frames they must all lie in the first. */
+static bool header_in_first_frame(const struct stack *st, const struct packet *p) {
+  const struct frame *f = frame_meta(st->arena, p->frame);
+  uint32_t header = p->proto == PROTO_TCP ? TCP_LEN : p->proto == PROTO_UDP ? UDP_LEN : p->l4_len;
+  return p->l4_off + header <= (uint32_t)f->off + f->len;
+}
+
 /* All else that may come in; what isn't fit for a socket is dropped or answered here. */
 static __attribute__((noinline)) bool parse_any(struct stack *st, const uint8_t *p, uint32_t len,
                                                 struct packet *out) {
@@ -151,10 +164,12 @@ static __attribute__((noinline)) bool parse_any(struct stack *st, const uint8_t 
   }
   out->l3_off = (uint16_t)(out->l3_off + l2 - ETH_LEN);
   bool ok;
+  bool chained = frame_meta(st->arena, out->frame)->flags & FRAME_MORE;
+  uint32_t bytes = chained ? packet_bytes(st->arena, out->frame) : len;
   if (type == ETH_IP4) {
-    ok = parse_ip4(st, p + l2, len - l2, out);
+    ok = parse_ip4(st, p + l2, len - l2, bytes - l2, out);
   } else if (type == ETH_IP6) {
-    ok = parse_ip6(st, p + l2, len - l2, out);
+    ok = parse_ip6(st, p + l2, len - l2, bytes - l2, out);
   } else {
     if (type == ETH_ARP && l2 == ETH_LEN && l->answers_arp)
       neigh_arp_input(st, out->link, out->frame);
@@ -164,6 +179,10 @@ static __attribute__((noinline)) bool parse_any(struct stack *st, const uint8_t 
   }
   if (!ok)
     return false;
+  if (chained && !header_in_first_frame(st, out)) {
+    s->drop_short++;
+    return false;
+  }
   s->ip_in++;
   if (out->proto == PROTO_ICMP6 && l->answers_arp) {
     neigh_nd_input(st, out);

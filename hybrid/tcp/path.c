@@ -54,6 +54,6 @@ uint64_t pseudo_sum(const uint8_t src[16], const uint8_t dst[16], uint8_t proto,
 }
 
 void path_send(struct stack *st, const struct path *path, const struct ip_ends *ends, uint32_t frame,
-               uint8_t *l4, uint32_t l4_len) {
-  path_emit(st, path, ends, frame, l4, l4_len);
+               uint8_t *l4, uint32_t l4_len, uint32_t rest) {
+  path_emit(st, path, ends, frame, l4, l4_len, rest);
 }

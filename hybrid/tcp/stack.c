@@ -24,7 +24,9 @@ int stack_init(struct stack *st, const struct stack_config *config) {
   st->rcvbuf_bytes = limits->rcvbuf_bytes;
   st->sndbuf_bytes = limits->sndbuf_bytes;
   st->app_frames_max = limits->app_frames_max;
-  st->frames_reserve = limits->frames / 8;
+  st->csum_leave_min = UINT32_MAX;
+  st->frame_room = arena_frame_room(st->arena);
+  st->frames_reserve = arena_reserve(st->arena);
   st->port_lo = limits->port_lo;
   st->port_hi = limits->port_hi;
   rng_init(&st->rng, config->seed);
@@ -42,7 +44,7 @@ void stack_fini(struct stack *st) {
   for (uint32_t i = 0; i < st->nlinks; i++) {
     struct link *l = &st->links[i];
     while (l->tx_head != l->tx_tail)
-      frame_unref(st->arena, l->tx[l->tx_head++ & (LINK_TX_FRAMES - 1)]);
+      packet_drop(st->arena, l->tx[l->tx_head++ & (LINK_TX_FRAMES - 1)]);
   }
   neigh_fini(st);
   udp_fini(st);
@@ -73,6 +75,8 @@ int stack_add_link(struct stack *st, struct hy_device *dev) {
   l->dev = dev;
   l->ifindex = dev->ifindex;
   link_refresh(st, l);
+  if (dev->caps & DEVICE_TX_CSUM)
+    st->csum_leave_min = CSUM_LEAVE_MIN;
   if (index == st->nlinks)
     st->nlinks++;
   return (int)index;
@@ -83,11 +87,8 @@ void stack_remove_link(struct stack *st, uint8_t link, int error) {
   tcp_fail_link(st, link, error);
   neigh_forget_link(st, link);
   st->tx_waiting -= l->tx_tail - l->tx_head;
-  for (; l->tx_head != l->tx_tail; l->tx_head++) {
-    uint32_t frame = l->tx[l->tx_head & (LINK_TX_FRAMES - 1)];
-    frame_meta(st->arena, frame)->flags &= (uint8_t)~FRAME_IN_DEVICE;
-    frame_unref(st->arena, frame);
-  }
+  for (; l->tx_head != l->tx_tail; l->tx_head++)
+    packet_drop(st->arena, l->tx[l->tx_head & (LINK_TX_FRAMES - 1)]);
   *l = (struct link){0};
   st->neigh.version++; /* paths by it are looked up again */
 }
@@ -118,7 +119,7 @@ static void dispatch(struct stack *st, struct packet *p) {
       st->stats->drop_icmp++;
     else
       st->stats->drop_protocol++;
-    frame_unref(st->arena, p->frame);
+    packet_drop(st->arena, p->frame);
   }
 }
 
@@ -134,7 +135,7 @@ static void input_burst(struct stack *st, uint8_t link, const uint32_t *frames, 
     if (i + 1 < n)
       __builtin_prefetch(frame_data(st->arena, frames[i + 1]));
     if (!packet_parse(st, link, frames[i], p)) {
-      frame_unref(st->arena, frames[i]);
+      packet_drop(st->arena, frames[i]);
       continue;
     }
     if (p->proto == PROTO_TCP)
@@ -159,14 +160,14 @@ static void input_one(struct stack *st, uint8_t link, uint32_t frame) {
   if (packet_parse(st, link, frame, &packet))
     dispatch(st, &packet);
   else
-    frame_unref(st->arena, frame);
+    packet_drop(st->arena, frame);
 }
 
 void stack_input(struct stack *st, uint8_t link, const uint32_t *frames, unsigned n) {
   assert(n <= DEVICE_BURST);
   if (__builtin_expect(!st->links[link].known, 0)) { /* no address of ours is behind the interface */
     for (unsigned i = 0; i < n; i++)
-      frame_unref(st->arena, frames[i]);
+      packet_drop(st->arena, frames[i]);
     st->stats->drop_mac += n;
   } else if (n == 1) {
     input_one(st, link, frames[0]);

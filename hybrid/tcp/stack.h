@@ -33,6 +33,7 @@
 #include "tcp/neigh.h"
 
 #define STACK_LINKS 16
+#define CSUM_LEAVE_MIN 512 /* bytes of payload: fewer are summed sooner than a device is told to */
 #define LINK_TX_FRAMES 512 /* frames that may wait for a link's device; a power of two */
 
 #define NS_PER_US 1000ull
@@ -53,7 +54,7 @@ struct link {
   uint8_t mac[6];
   bool known; /* the host table has a row for it */
   bool answers_arp;
-  uint32_t tx_head, tx_tail; /* free-running; tail - head frames wait */
+  uint32_t tx_head, tx_tail; /* free-running; tail - head packets wait */
   uint32_t tx[LINK_TX_FRAMES];
 };
 
@@ -88,6 +89,8 @@ struct stack {
 
   /* limits, from the configuration */
   uint32_t rcvbuf_bytes, sndbuf_bytes, app_frames_max;
+  uint32_t csum_leave_min; /* CSUM_LEAVE_MIN where some device completes checksums, or UINT32_MAX */
+  uint32_t frame_room;     /* payload of a fresh frame */
   uint32_t frames_reserve; /* free frames below which received data is no longer kept */
   uint16_t port_lo, port_hi;
   uint8_t rcv_wscale; /* what rcvbuf_bytes needs */
@@ -169,7 +172,8 @@ static inline uint32_t link_tx_room(const struct link *link) {
   return LINK_TX_FRAMES - (link->tx_tail - link->tx_head);
 }
 
-/* Queues one Ethernet frame (off and len set) and takes over a reference. The caller has seen to room. */
+/* Queues one packet (off and len of its frames set) and takes over a reference. The caller has seen to room.
+ */
 static inline void link_send(struct stack *st, struct link *link, uint32_t frame) {
   assert(link_tx_room(link) > 0);
   frame_meta(st->arena, frame)->flags |= FRAME_IN_DEVICE;
@@ -218,11 +222,12 @@ struct ip_ends {
 };
 
 /*
- * Writes Ethernet and IP headers in front of a transport segment that lies in the frame at l4, with its
- * checksum done, and queues the frame, or lets it wait for the neighbour. Takes over a reference.
+ * Writes Ethernet and IP headers in front of a transport segment, of which l4_len bytes lie in the frame
+ * at l4 and `rest` in the frames behind it, with its checksum done, and queues the packet, or lets it wait
+ * for the neighbour. Takes over its references.
  */
 void path_send(struct stack *st, const struct path *path, const struct ip_ends *ends, uint32_t frame,
-               uint8_t *l4, uint32_t l4_len);
+               uint8_t *l4, uint32_t l4_len, uint32_t rest);
 
 /* Pseudo-header sum for a transport segment between two mapped addresses. */
 uint64_t pseudo_sum(const uint8_t src[16], const uint8_t dst[16], uint8_t proto, uint32_t l4_len);

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 
+#include "tcp/chain.h"
 #include "tcp/csum.h"
 #include "tcp/tcp.h"
 
@@ -65,9 +66,7 @@ static bool usual_timestamps(struct stack *st, struct tcp_conn *c, const uint8_t
   return true;
 }
 
-static inline bool checksum_good(const struct stack *st, const struct packet *p) {
-  if (frame_meta(st->arena, p->frame)->flags & FRAME_CSUM_GOOD)
-    return true;
+static inline bool checksum_good(const struct packet *p) {
   uint64_t pseudo = csum_carry(p->addresses, csum_protocol(PROTO_TCP, p->l4_len));
   return csum_fold(csum_add(pseudo, p->l4, p->l4_len)) == 0;
 }
@@ -113,7 +112,25 @@ static __attribute__((noinline)) void input_unpredicted(struct stack *st, struct
     tcp_reply_reset(st, p, &seg);
   }
 drop:
-  frame_unref(st->arena, p->frame);
+  packet_drop(st->arena, p->frame);
+}
+
+/* A segment in several frames. What lies behind its end is cut off, so that all that is left is payload. */
+static __attribute__((noinline)) void input_chain(struct stack *st, struct packet *p, uint32_t header_len) {
+  struct frame *f = frame_meta(st->arena, p->frame);
+  packet_cut(st->arena, p->frame, (uint32_t)(p->l4_off - f->off) + p->l4_len);
+  if (p->l4_off + header_len > (uint32_t)f->off + f->len) {
+    st->stats->drop_tcp_header++;
+    packet_drop(st->arena, p->frame);
+    return;
+  }
+  uint64_t pseudo = csum_carry(p->addresses, csum_protocol(PROTO_TCP, p->l4_len));
+  if (!(f->flags & FRAME_CSUM_GOOD) && csum_fold(csum_carry(pseudo, chain_sum(st, p, p->l4_len))) != 0) {
+    st->stats->drop_checksum++;
+    packet_drop(st->arena, p->frame);
+    return;
+  }
+  input_unpredicted(st, conn_find(st, p), p);
 }
 
 void tcp_input(struct stack *st, struct packet *p) {
@@ -125,7 +142,13 @@ void tcp_input(struct stack *st, struct packet *p) {
     st->stats->drop_tcp_header++;
     goto drop;
   }
-  if (!checksum_good(st, p)) {
+  uint8_t flags = frame_meta(st->arena, p->frame)->flags;
+  if (__builtin_expect(flags & (FRAME_CSUM_GOOD | FRAME_MORE), 0)) { /* one test for both */
+    if (flags & FRAME_MORE) {
+      input_chain(st, p, header_len);
+      return;
+    }
+  } else if (!checksum_good(p)) {
     st->stats->drop_checksum++;
     goto drop;
   }
@@ -140,5 +163,5 @@ void tcp_input(struct stack *st, struct packet *p) {
     input_unpredicted(st, c, p);
   return;
 drop:
-  frame_unref(st->arena, p->frame);
+  packet_drop(st->arena, p->frame);
 }

@@ -5,10 +5,12 @@
  * A pushed piece whose headroom is free leaves as it lies: headers are written in
  * front of it in its own frame (zero copy). Everything else (small pieces that
  * share a segment, parts of a piece, a frame that a device is still reading) is
- * copied into a fresh frame and counted.
+ * copied into a fresh frame and counted. A segment that no frame holds is a chain of
+ * them (chain.h).
  */
 #include <errno.h>
 
+#include "tcp/chain.h"
 #include "tcp/csum.h"
 #include "tcp/emit.h"
 #include "tcp/tcp.h"
@@ -90,17 +92,19 @@ static inline uint32_t advertise(const struct stack *st, struct tcp_conn *c, uin
 }
 
 /*
- * The header, its options and checksum in front of the payload, which lies in the frame; then on to IP.
- * Takes the frame. The header is summed as its words are written, the connection's constant part of it
- * (wire_sum) once for all: to read back what has just been written in smaller pieces would stall.
+ * The header, its options and checksum in front of the payload, of which len bytes lie in the frame and
+ * `rest`, which sum to rest_sum, in the frames behind it; then on to IP. Takes the packet. The header is
+ * summed as its words are written, the connection's constant part of it (wire_sum) once for all: to read back
+ * what has just been written in smaller pieces would stall.
  */
 static inline __attribute__((always_inline)) void finish_segment(struct stack *st, struct tcp_conn *c,
                                                                  uint32_t frame, uint8_t *payload,
-                                                                 uint32_t len, uint32_t seq, uint8_t flags) {
+                                                                 uint32_t len, uint32_t seq, uint8_t flags,
+                                                                 uint32_t rest, uint64_t rest_sum) {
   uint64_t sum = c->wire_sum;
   bool usual = !(flags & TCP_SYN) && c->ooo == RANGE_NONE;
   uint32_t optlen = __builtin_expect(usual, 1) ? put_usual_options(st, c, payload, &sum)
-                                               : put_unusual_options(st, c, flags, payload, len, &sum);
+                                               : put_unusual_options(st, c, flags, payload, len + rest, &sum);
   uint32_t header_len = TCP_LEN + optlen, window = advertise(st, c, flags);
   uint32_t ack = flags & TCP_ACK ? c->rcv_nxt : 0;
   uint32_t word = header_len << 26 | (uint32_t)flags << 16 | window; /* header_len / 4 in the top four bits */
@@ -109,13 +113,19 @@ static inline __attribute__((always_inline)) void finish_segment(struct stack *s
   store32(p + 4, seq);
   store32(p + 8, ack);
   store32(p + 12, word);
-  sum = csum_carry(sum, csum_word(seq) + csum_word(ack) + csum_word(word) + csum_word(header_len + len));
-  uint16_t check = csum_fold(csum_add(sum, payload, len));
+  sum =
+      csum_carry(sum, csum_word(seq) + csum_word(ack) + csum_word(word) + csum_word(header_len + len + rest));
+  uint16_t check;
+  if (__builtin_expect(len + rest >= st->csum_leave_min, 0) && link_completes(&st->links[c->path.link]))
+    check = packet_leave_checksum(
+        st, frame, p, pseudo_sum(c->key.local, c->key.remote, PROTO_TCP, header_len + len + rest), 16);
+  else
+    check = csum_fold(csum_carry(csum_add(sum, payload, len), rest_sum));
   memcpy(p + 16, &check, 2);
   store16(p + 18, 0);
   if (flags & TCP_ACK) {
     /* A full segment has no room for SACK, which a peer whose data was lost waits for: an ACK follows. */
-    bool sack_untold = !usual && len > 0 && (c->flags & CONN_SACK) &&
+    bool sack_untold = !usual && len + rest > 0 && (c->flags & CONN_SACK) &&
                        optlen == (c->flags & CONN_TS ? (uint32_t)TCP_TS_LEN : 0);
     c->flags &= (uint16_t) ~(sack_untold ? CONN_ACK_LATER : CONN_ACK_NOW | CONN_ACK_LATER);
     c->delack_at = 0;
@@ -128,7 +138,7 @@ static inline __attribute__((always_inline)) void finish_segment(struct stack *s
                          .vlan_len = c->vlan_len,
                          .proto = PROTO_TCP,
                          .is4 = c->flags & CONN_IP4};
-  path_emit(st, &c->path, &ends, frame, p, header_len + len);
+  path_emit(st, &c->path, &ends, frame, p, header_len + len, rest);
 }
 
 static inline bool ready_to_send(struct stack *st, struct tcp_conn *c) {
@@ -143,7 +153,7 @@ bool tcp_send_control(struct stack *st, struct tcp_conn *c, uint8_t flags, uint3
     st->stats->tcp_blocked_no_frames++;
     return false;
   }
-  finish_segment(st, c, frame, frame_data(st->arena, frame), 0, seq, flags);
+  finish_segment(st, c, frame, frame_data(st->arena, frame), 0, seq, flags, 0, 0);
   return true;
 }
 
@@ -152,7 +162,7 @@ bool tcp_send_control(struct stack *st, struct tcp_conn *c, uint8_t flags, uint3
 static bool leaves_in_place(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
   const struct frame *f = frame_meta(st->arena, node->frame);
   uint32_t ip = c->flags & CONN_IP4 ? IP4_LEN : IP6_LEN;
-  uint32_t headers = ETH_LEN + c->vlan_len + ip + TCP_LEN + 40;
+  uint32_t headers = FRAME_TX_ROOM + ETH_LEN + c->vlan_len + ip + TCP_LEN + 40;
   return f->head == node->off && node->off >= headers && !(f->flags & FRAME_IN_DEVICE) && node->len <= c->mss;
 }
 
@@ -190,6 +200,78 @@ static __attribute__((noinline)) uint32_t gather(struct stack *st, const struct 
   return frame;
 }
 
+/* What every segment with payload says and notes, whatever frames it is in; returns its flags. */
+static inline uint8_t note_data(struct stack *st, struct tcp_conn *c, uint32_t seq, uint32_t end,
+                                uint8_t flags) {
+  if (end == c->write_seq) {
+    flags |= TCP_PSH;
+    if (c->flags & CONN_SHUT)
+      flags |= TCP_FIN;
+  }
+  if (seq_lt(seq, c->snd_max)) {
+    st->stats->tcp_retransmits++;
+    c->flags &= (uint16_t)~CONN_RTT; /* Karn: no telling which of the two is acknowledged */
+  } else if (!(c->flags & CONN_RTT)) {
+    c->flags |= CONN_RTT;
+    c->rtt_seq = end;
+    c->rtt_at = st->now;
+  }
+  return flags;
+}
+
+/*
+ * A segment of up to len bytes that no frame holds. Where the first piece is whole and may leave in place,
+ * headers are written in front of it. The segment ends early before a piece that would not fit whole, where
+ * most of it is full: half of a piece is copied in the next segment, as its frame is being read for this one.
+ */
+static __attribute__((noinline)) uint32_t send_chain(struct stack *st, struct tcp_conn *c,
+                                                     const struct tx_node *node, uint32_t seq, uint32_t len,
+                                                     uint8_t flags) {
+  struct arena *arena = st->arena;
+  bool in_place = seq == node->seq && leaves_in_place(st, c, node);
+  uint32_t head;
+  if (in_place) {
+    head = node->frame;
+    frame_ref(arena, head);
+    frame_meta(arena, head)->off = node->off;
+    frame_meta(arena, head)->len = (uint16_t)node->len;
+    st->stats->tcp_out_in_place++;
+  } else {
+    head = frame_alloc(arena);
+    if (head == FRAME_NONE) {
+      st->stats->tcp_blocked_no_frames++;
+      return 0;
+    }
+  }
+  struct frame *f = frame_meta(arena, head);
+  uint32_t here = f->len;
+  uint8_t *payload = frame_data(arena, head);
+  struct chain chain;
+  f->flags |= FRAME_IN_DEVICE; /* the next pieces may be parts of the same frame */
+  chain_begin(st, &chain, &st->links[c->path.link], head);
+  if (in_place)
+    node = node->next == NODE_NONE ? NULL : &st->tx_nodes[node->next];
+  while (node && chain.bytes < len) {
+    uint32_t from = seq + chain.bytes - node->seq, left = len - chain.bytes;
+    uint32_t some = min32(node->len - from, left);
+    if (some < node->len - from && chain.bytes >= len / 4 * 3)
+      break;
+    if (chain_add(st, &chain, node->frame, node->off + from, some, true) < some)
+      break;
+    node = node->next == NODE_NONE ? NULL : &st->tx_nodes[node->next];
+  }
+  if (chain.bytes == 0) {
+    st->stats->tcp_blocked_no_frames++;
+    packet_drop(arena, head);
+    return 0;
+  }
+  len = chain.bytes;
+  st->stats->tcp_out_chained++;
+  flags = note_data(st, c, seq, seq + len, flags);
+  finish_segment(st, c, head, payload, here, seq, flags, len - here, chain.sum);
+  return len;
+}
+
 /*
  * Sends payload from seq on, which lies in node n: as much as `len` allows and one segment holds.
  * Returns the bytes sent, 0 where there was no frame or room.
@@ -209,27 +291,16 @@ static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint
     payload = frame_base(st->arena, frame) + node->off;
     frame_ref(st->arena, frame);
     st->stats->tcp_out_in_place++;
+  } else if (__builtin_expect(len > st->frame_room, 0)) {
+    return send_chain(st, c, node, seq, len, flags);
   } else {
     frame = gather(st, c, node, seq, &len);
     if (frame == FRAME_NONE)
       return 0;
     payload = frame_data(st->arena, frame);
   }
-  uint32_t end = seq + len;
-  if (end == c->write_seq) {
-    flags |= TCP_PSH;
-    if (c->flags & CONN_SHUT)
-      flags |= TCP_FIN;
-  }
-  if (seq_lt(seq, c->snd_max)) {
-    st->stats->tcp_retransmits++;
-    c->flags &= (uint16_t)~CONN_RTT; /* Karn: no telling which of the two is acknowledged */
-  } else if (!(c->flags & CONN_RTT)) {
-    c->flags |= CONN_RTT;
-    c->rtt_seq = end;
-    c->rtt_at = st->now;
-  }
-  finish_segment(st, c, frame, payload, len, seq, flags);
+  flags = note_data(st, c, seq, seq + len, flags);
+  finish_segment(st, c, frame, payload, len, seq, flags, 0, 0);
   return len;
 }
 

@@ -43,7 +43,7 @@ void tcp_reply_reset(struct stack *st, const struct packet *p, const struct segm
                          .vlan_len = (uint8_t)(p->l3_off - in->off - ETH_LEN),
                          .proto = PROTO_TCP,
                          .is4 = ip_is_4(p->key.local)};
-  path_send(st, &back, &ends, frame, h, TCP_LEN);
+  path_send(st, &back, &ends, frame, h, TCP_LEN, 0);
 }
 
 void conn_challenge(struct stack *st, struct tcp_conn *c) {
@@ -160,11 +160,39 @@ static void fin_received(struct stack *st, struct tcp_conn *c) {
   conn_wake_reader(st, c);
 }
 
-/* Payload and FIN of an acceptable segment. Takes over the frame. */
-static void text_received(struct stack *st, struct tcp_conn *c, struct packet *p, struct segment *seg) {
-  uint32_t frame = p->frame;
-  uint32_t seq = seg->seq, len = seg->len;
+/*
+ * Hands on the bytes [seq, seq + len) of a segment's payload, a frame at a time. Takes over the packet.
+ * False: nothing of it was kept in order.
+ */
+static bool keep_payload(struct stack *st, struct tcp_conn *c, uint32_t frame, const struct segment *seg,
+                         uint32_t seq, uint32_t len) {
+  uint32_t at = seg->seq; /* of the payload in this frame */
   uint8_t *payload = seg->payload;
+  bool kept = false;
+  for (bool more = true; more;) {
+    struct frame *f = frame_meta(st->arena, frame);
+    uint32_t next = f->more, here = (uint32_t)(frame_data(st->arena, frame) + f->len - payload);
+    more = f->flags & FRAME_MORE;
+    f->flags &= (uint8_t)~FRAME_MORE;
+    uint32_t from = seq_lt(at, seq) ? seq : at;
+    uint32_t to = seq_gt(at + here, seq + len) ? seq + len : at + here;
+    if (!seq_lt(from, to))
+      frame_unref(st->arena, frame);
+    else if (from == c->rcv_nxt)
+      kept |= reass_in_order(st, c, frame, payload + (from - at), to - from);
+    else
+      reass_out_of_order(st, c, frame, payload + (from - at), from, to - from);
+    at += here;
+    frame = next;
+    if (more)
+      payload = frame_data(st->arena, frame);
+  }
+  return kept;
+}
+
+/* Payload and FIN of an acceptable segment. Takes over the packet. */
+static void text_received(struct stack *st, struct tcp_conn *c, struct packet *p, struct segment *seg) {
+  uint32_t seq = seg->seq, len = seg->len;
   if (seg->flags & TCP_FIN) {
     uint32_t at = seq + len;
     if (seq_leq(at, c->rcv_adv)) {
@@ -183,7 +211,6 @@ static void text_received(struct stack *st, struct tcp_conn *c, struct packet *p
       }
       len = 0;
     } else {
-      payload += known;
       len -= known;
     }
     seq = c->rcv_nxt;
@@ -194,9 +221,9 @@ static void text_received(struct stack *st, struct tcp_conn *c, struct packet *p
     conn_ack_now(st, c);
   }
   if (len == 0) {
-    frame_unref(st->arena, frame);
+    packet_drop(st->arena, p->frame);
   } else if (seq == c->rcv_nxt) {
-    if (reass_in_order(st, c, frame, payload, len))
+    if (keep_payload(st, c, p->frame, seg, seq, len))
       conn_wake_reader(st, c);
     /* RFC 5681 section 4.2: filling a gap is acknowledged at once. */
     if (had_gap || c->quickacks > 0 || c->rcv_nxt - c->rcv_acked >= 2u * c->mss) {
@@ -207,7 +234,7 @@ static void text_received(struct stack *st, struct tcp_conn *c, struct packet *p
       tcp_delay_ack(st, c);
     }
   } else {
-    reass_out_of_order(st, c, frame, payload, seq, len);
+    keep_payload(st, c, p->frame, seg, seq, len);
     c->quickacks = TCP_QUICKACKS;
     conn_ack_now(st, c);
   }
@@ -326,5 +353,5 @@ arm:
   conn_arm(st, c);
 out:
   if (!keep_frame)
-    frame_unref(st->arena, p->frame);
+    packet_drop(st->arena, p->frame);
 }

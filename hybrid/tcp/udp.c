@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "tcp/chain.h"
 #include "tcp/csum.h"
 #include "tcp/ops.h"
 #include "tcp/wire.h"
@@ -26,7 +27,7 @@ static void drop_received(struct stack *st, struct udp_socket *u) {
   while (u->head != FRAME_NONE) {
     uint32_t frame = u->head;
     u->head = frame_meta(st->arena, frame)->next;
-    frame_unref(st->arena, frame);
+    packet_drop(st->arena, frame);
   }
   u->waiting = 0;
 }
@@ -98,6 +99,13 @@ void udp_wake(struct stack *st, struct queue *q) {
   }
 }
 
+/* linear: bytes of the datagram in the packet's first frame. */
+static bool checksum_good(const struct stack *st, const struct packet *p, uint32_t linear, uint32_t len) {
+  uint64_t pseudo = csum_carry(p->addresses, csum_protocol(PROTO_UDP, len));
+  return csum_fold(linear == len ? csum_add(pseudo, p->l4, len)
+                                 : csum_carry(pseudo, chain_sum(st, p, len))) == 0;
+}
+
 void udp_input(struct stack *st, struct packet *p) {
   struct stats *s = st->stats;
   uint8_t *h = p->l4;
@@ -113,8 +121,17 @@ void udp_input(struct stack *st, struct packet *p) {
     s->drop_checksum++;
     goto drop;
   }
-  if (checksum != 0 && !(frame_meta(st->arena, p->frame)->flags & FRAME_CSUM_GOOD) &&
-      csum_fold(csum_add(csum_carry(p->addresses, csum_protocol(PROTO_UDP, len)), h, len)) != 0) {
+  struct frame *f = frame_meta(st->arena, p->frame);
+  uint32_t linear = len;
+  if (__builtin_expect(f->flags & FRAME_MORE, 0)) {
+    packet_cut(st->arena, p->frame, (uint32_t)(p->l4_off - f->off) + len);
+    linear = (uint32_t)f->off + f->len - p->l4_off;
+    if (packet_frames(st->arena, p->frame) > HY_SGA_SEGS) {
+      s->drop_udp_long++;
+      goto drop;
+    }
+  }
+  if (checksum != 0 && !(f->flags & FRAME_CSUM_GOOD) && !checksum_good(st, p, linear, len)) {
     s->drop_checksum++;
     goto drop;
   }
@@ -139,9 +156,8 @@ void udp_input(struct stack *st, struct packet *p) {
     s->drop_udp_full++;
     goto drop;
   }
-  struct frame *f = frame_meta(st->arena, p->frame);
   f->off = (uint16_t)(p->l4_off + UDP_LEN);
-  f->len = (uint16_t)(len - UDP_LEN);
+  f->len = (uint16_t)(linear - UDP_LEN);
   f->head = f->off;
   f->l3 = p->l3_off;
   f->next = FRAME_NONE;
@@ -154,7 +170,7 @@ void udp_input(struct stack *st, struct packet *p) {
   udp_wake(st, &st->queues->slots[u->queue]);
   return;
 drop:
-  frame_unref(st->arena, p->frame);
+  packet_drop(st->arena, p->frame);
 }
 
 /* The sender's address is read from the headers, which still lie in front of the payload. */
@@ -186,10 +202,42 @@ bool udp_deliver(struct stack *st, struct queue *q, hy_event *event) {
   u->head = f->next;
   u->waiting--;
   sender_of(st, frame, &event->addr);
-  event->sga.nsegs = 1;
-  event->sga.segs[0] = (hy_seg){.addr = frame_data(st->arena, frame), .len_bytes = f->len, .frame = frame};
-  ++*st->app_frames;
+  uint32_t nsegs = 0;
+  for (bool more = true; more; nsegs++) {
+    f = frame_meta(st->arena, frame);
+    event->sga.segs[nsegs] =
+        (hy_seg){.addr = frame_data(st->arena, frame), .len_bytes = f->len, .frame = frame};
+    more = f->flags & FRAME_MORE;
+    f->flags &= (uint8_t)~FRAME_MORE; /* the application may send them one by one */
+    frame = f->more;
+  }
+  event->sga.nsegs = nsegs;
+  *st->app_frames += nsegs;
   return true;
+}
+
+/*
+ * A datagram that no frame holds: headers in the first, what was pushed behind it, as it lies where it was
+ * given away. FRAME_NONE: there are too few frames.
+ */
+static __attribute__((noinline)) uint32_t gather_chain(struct stack *st, const struct link *link,
+                                                       const hy_sga *sga, bool give, uint64_t *sum) {
+  uint32_t head = frame_alloc(st->arena);
+  if (head == FRAME_NONE)
+    return FRAME_NONE;
+  struct chain chain;
+  chain_begin(st, &chain, link, head);
+  for (uint32_t i = 0; i < sga->nsegs; i++) {
+    const hy_seg *s = &sga->segs[i];
+    uint32_t off = (uint32_t)((uint8_t *)s->addr - frame_base(st->arena, s->frame));
+    bool share = give && frame_meta(st->arena, s->frame)->refs == 1;
+    if (chain_add(st, &chain, s->frame, off, s->len_bytes, share) < s->len_bytes) {
+      packet_drop(st->arena, head);
+      return FRAME_NONE;
+    }
+  }
+  *sum = chain.sum;
+  return head;
 }
 
 int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr *peer, uint32_t token,
@@ -214,7 +262,8 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
     return -EMSGSIZE;
   if (link_tx_room(&st->links[path.link]) == 0)
     return -EAGAIN;
-  uint32_t frame;
+  uint32_t frame, rest = 0;
+  uint64_t rest_sum = 0;
   struct frame *f;
   const hy_seg *first = &sga->segs[0];
   uint32_t off = (uint32_t)((uint8_t *)first->addr - frame_base(st->arena, first->frame));
@@ -222,12 +271,20 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
   /* Complete when this returns: an application that keeps the array may change it before it has left. */
   if (sga->nsegs == 1 && give) {
     f = frame_meta(st->arena, first->frame);
-    in_place = f->refs == 1 && f->head == off && off >= ETH_LEN + headers && !(f->flags & FRAME_IN_DEVICE);
+    in_place = f->refs == 1 && f->head == off && off >= FRAME_TX_ROOM + ETH_LEN + headers &&
+               !(f->flags & FRAME_IN_DEVICE);
   }
   if (in_place) {
     frame = first->frame;
     frame_ref(st->arena, frame);
     f->off = (uint16_t)off;
+    f->len = (uint16_t)len;
+  } else if (len > st->frame_room) {
+    frame = gather_chain(st, &st->links[path.link], sga, give, &rest_sum);
+    if (frame == FRAME_NONE)
+      return -EAGAIN;
+    f = frame_meta(st->arena, frame);
+    rest = (uint32_t)len;
   } else {
     frame = frame_alloc(st->arena);
     if (frame == FRAME_NONE)
@@ -238,21 +295,28 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
       memcpy(to, sga->segs[i].addr, sga->segs[i].len_bytes);
       to += sga->segs[i].len_bytes;
     }
+    f->len = (uint16_t)len;
   }
-  f->len = (uint16_t)(len + UDP_LEN);
+  f->len = (uint16_t)(f->len + UDP_LEN);
   f->off = (uint16_t)(f->off - UDP_LEN);
+  uint16_t total = (uint16_t)(len + UDP_LEN);
   uint8_t *h = frame_data(st->arena, frame);
   store16(h, u->local.port);
   store16(h + 2, peer->port);
-  store16(h + 4, f->len);
+  store16(h + 4, total);
   store16(h + 6, 0);
-  uint16_t sum = csum_fold(csum_add(pseudo_sum(source, peer->ip, PROTO_UDP, f->len), h, f->len));
+  uint64_t pseudo = pseudo_sum(source, peer->ip, PROTO_UDP, total);
+  uint16_t sum;
+  if (len >= st->csum_leave_min && link_completes(&st->links[path.link]))
+    sum = packet_leave_checksum(st, frame, h, pseudo, 6);
+  else
+    sum = csum_fold(csum_add(csum_carry(pseudo, rest_sum), h, f->len));
   if (sum == 0)
     sum = 0xffff; /* RFC 768: zero would say that there is none */
   memcpy(h + 6, &sum, 2);
   st->stats->udp_out++;
   struct ip_ends ends = {.src = source, .dst = peer->ip, .proto = PROTO_UDP, .is4 = peer->family == 4};
-  path_send(st, &path, &ends, frame, h, f->len);
+  path_send(st, &path, &ends, frame, h, f->len, rest);
   if (token != TOKEN_NONE)
     token_complete(st->tokens, token, 0, q->user);
   if (give)

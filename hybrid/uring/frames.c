@@ -426,8 +426,10 @@ static void frames_free(struct frames *d) {
   if (d->companion_close != NULL)
     d->companion_close(d->companion);
   if (d->ring.ring_fd >= 0) {
-    /* The kernel takes a ring apart a while later, and until then a TAP would be in use. */
+    /* The ring itself ends a little later, from a work queue: what it holds should not wait for that. */
     io_uring_unregister_files(&d->ring);
+    if (d->registered)
+      io_uring_unregister_buffers(&d->ring);
     io_uring_queue_exit(&d->ring);
   }
   close(d->fd);

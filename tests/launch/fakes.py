@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from hybrid._native import ffi, lib
 from hybrid.api.address import Address
 from hybrid.errors import HybridError
 from hybrid.host.notice import Notice, NoticeKind
-from hybrid.launch.control import Device
+from hybrid.launch.control import Device, Handover, Kernel, Wanted
+from hybrid.launch.devices import Descriptor
 from hybrid.launch.launcher import InService, Launch
 from hybrid.launch.ports import BoundPort
 from hybrid.launch.record import Record
+from hybrid.policy import Backend, Placement, Protocol
 
 TCP = 6
 
@@ -38,17 +40,41 @@ class FakePath:
     """Two queues whose sockets are ordinary ones."""
 
     def __init__(self) -> None:
-        self.devices = [Device(ifindex=7, queue=0, ring_size=512), Device(ifindex=7, queue=1, busy_poll=True)]
-        self.sockets: Sequence[socket.socket] = [socket.socket() for _ in self.devices]
+        devices = [
+            Device(ifindex=7, queue=0, ring_size=512, interface="v0"),
+            Device(ifindex=7, queue=1, busy_poll=True, interface="v0"),
+        ]
+        rows: tuple[Placement, ...] = ()
+        kernel = Kernel()
+        if "fallback" in sys.argv:
+            rows = (Placement(Protocol.TCP, (6379, 6379), Backend.BYPASS, Backend.KERNEL),)
+            kernel = Kernel(Wanted.FALLBACK, sqpoll=True)
+        self.handover = Handover(
+            devices, (40000, 40099), rows, kernel, eal=["--no-pci", "-m 64"], lenient=bool(rows)
+        )
+        self.sockets: Sequence[socket.socket] = [socket.socket() for _ in devices]
         self.names = ["v0"]
-        self.ephemeral_ports = (40000, 40099)
+        self.back = 0  # how often the interface has come back
 
-    def enter(self) -> None:
-        say(entered=len(self.sockets))
+    def enter(self, there: Sequence[bool]) -> None:
+        say(entered=sum(there))
         if "enter-fails" in sys.argv:
             raise HybridError("the queues are taken", "try later", errno=16)
         for sock in self.sockets:
             sock.close()
+
+    def enter_later(self, device: Device, sock: Descriptor) -> None:
+        say(entered_later=device.queue)
+
+    def incomplete(self, have: Collection[tuple[int, int]]) -> list[str]:
+        return [] if {(7, 0), (7, 1)} <= set(have) or {(9, 0), (7, 1)} <= set(have) else ["v0"]
+
+    def restore(self, name: str, have: Collection[tuple[int, int]]) -> list[tuple[Device, Descriptor]]:
+        self.back += 1
+        return [(Device(ifindex=9, queue=0, interface=name), socket.socket())] if self.back > 1 else []
+
+    def settle_kernel_flows(self) -> bool:
+        return False
 
     def steers(self, port: BoundPort) -> bool:
         return port.address.port == 6379
@@ -98,6 +124,12 @@ def child() -> int:
         queues=[handover.devices[i].queue for i in range(handover.ndevices)],
         ports=[handover.port_lo, handover.port_hi],
         rings=handover.devices[0].ring_size,
+        eal=ffi.string(handover.eal).decode(),
+        kernel=[handover.kernel.wanted, handover.kernel.sqpoll],
+        rows=[
+            [row.protocol, row.to, row.fallback, row.port_lo, row.port_hi]
+            for row in (handover.placements[i] for i in range(handover.nplacements))
+        ],
         capabilities=int(capabilities, 16),
         uid=os.getuid(),
     )
@@ -119,7 +151,10 @@ def child() -> int:
     ready.magic = lib.HY_CONTROL_MAGIC
     ready.ndevices = 1 if mode == "short" else handover.ndevices
     for i in range(handover.ndevices):
-        ready.obtained[i].ring_size = 512
+        ready.devices[i].afxdp.ring_size = 512
+    ready.kernel = -95 if mode == "no-kernel" else 0 if handover.kernel.wanted else 1
+    if mode == "partly":
+        ready.devices[1].status = -95
     if mode == "hangup":
         signal.signal(signal.SIGHUP, lambda *_: say(hangup=True))
     if mode == "stubborn":
@@ -136,6 +171,15 @@ def child() -> int:
     if mode == "unbinds":
         send(control, NoticeKind.UNBOUND, 6379)
         say(unbound=True)
+    if mode == "loses":
+        control.send(Notice(NoticeKind.DEVICE_LOST, 7, Address(None, 0), 0).pack())
+        more = ffi.new("hy_handover_more *")
+        given, more_fds, _flags, _address = socket.recv_fds(control, ffi.sizeof("hy_handover_more"), 2)
+        ffi.memmove(more, given, len(given))
+        say(more=[more.device.ifindex, more.device.queue, more.device.kind], more_fds=len(more_fds))
+        attached = ffi.new("hy_attached *")
+        attached.magic, attached.ifindex, attached.queue = lib.HY_CONTROL_MAGIC, more.device.ifindex, 0
+        control.send(bytes(ffi.buffer(attached)))
     if mode == "crashes":
         os.kill(os.getpid(), signal.SIGSEGV)
     if mode == "missing":

@@ -273,6 +273,50 @@ def test_the_record_says_what_runs_and_goes_stale_with_it(launch) -> None:
     assert list(records(running.run)) == []
 
 
+def test_the_program_is_told_where_its_ports_are_placed(launch) -> None:
+    running = launch("serves", "fallback")
+    assert running.hear("rows") == [[6, 1, 2, 6379, 6379]]
+    assert running.hear("kernel") == [1, 1]
+    assert running.hear("eal") == "--no-pci\n-m 64\n"
+
+
+def test_a_listener_with_a_fallback_holds_its_port_in_the_kernel_by_itself(launch, pair: Pair) -> None:  # noqa: F811
+    running = launch("serves", "fallback")
+    assert running.hear("ready")
+    netns.run_in(pair.here, lambda: bind("0.0.0.0", 6379))
+    (record,) = records(running.run)
+    assert record.about["placed"] == {"tcp *:6379": "bypass, fallback kernel"}
+    assert record.about["kernel"] == {"requested": "fallback", "obtained": True, "note": ""}
+
+
+def test_without_the_kernels_sockets_the_port_is_reserved_after_all(launch, pair: Pair) -> None:  # noqa: F811
+    running = launch("no-kernel", "fallback")
+    assert "nothing to fall back to" in running.hear("warning")
+    assert running.hear("ready")
+    with pytest.raises(OSError, match="Address already in use"):
+        netns.run_in(pair.here, lambda: bind("0.0.0.0", 6379))
+
+
+def test_only_the_queues_that_the_program_has_go_into_service(launch) -> None:
+    running = launch("partly", "fallback")
+    assert running.hear("entered") == 1
+    assert "queue 1 cannot be bypassed" in running.hear("warning")
+    assert running.hear("ready")
+
+
+def test_a_lost_queue_is_given_back_once_its_interface_is_there_again(launch) -> None:
+    running = launch("loses", "fallback")
+    assert "v0: queue 0 was lost" in running.hear("warning")
+    assert running.hear("more") == [9, 0, 1]
+    assert running.hear("more_fds") == 1
+    assert running.hear("entered_later") == 0
+    while "queue 0 is bypassed again" not in running.hear("warning"):
+        running.heard = [said for said in running.heard if "warning" not in said]
+    (record,) = records(running.run)
+    assert (record.about["devices_lost"], record.about["devices_returned"]) == (1, 1)
+    assert [slot["in_service"] for slot in record.about["devices"]] == [True, True]
+
+
 def test_a_neighbour_that_the_program_misses_is_resolved(launch, pair: Pair) -> None:  # noqa: F811
     running = launch("missing")
     running.hear("ready")

@@ -375,7 +375,7 @@ static void an_arrival_wakes_a_sleeper(void) {
 
 static int open_status(hy_afxdp_config config, hy_afxdp_obtained *obtained) {
   struct hy_device *dev;
-  int status = afxdp_open(&ends[0].arena, &config, obtained, &dev);
+  int status = afxdp_open(&ends[0].arena, &config, NULL, obtained, &dev);
   if (status == 0)
     queue_close(dev);
   return status;
@@ -470,7 +470,7 @@ static void unprivileged_child(int over, uint32_t frames, int expected) {
   struct arena arena;
   CHECK(arena_init(&arena, frames, 2048, 0, HY_HUGEPAGES_NO) == 0);
   struct hy_device *dev;
-  int status = afxdp_open(&arena, &config, NULL, &dev);
+  int status = afxdp_open(&arena, &config, NULL, NULL, &dev);
   CHECK(status == expected);
   if (status == 0) {
     CHECK(write(over, "r", 1) == 1);
@@ -558,10 +558,10 @@ static void the_lock_limit_counts_the_arena_once_for_every_socket(void) {
     hy_afxdp_config config = config_of(&ends[1], 0);
     config.map_fd = -1;
     config.xsk_fd = socket_receive(pair[1]);
-    CHECK(afxdp_open(&arena, &config, NULL, &dev) == 0);
+    CHECK(afxdp_open(&arena, &config, NULL, NULL, &dev) == 0);
     config.queue = 1;
     config.xsk_fd = socket_receive(pair[1]);
-    CHECK(afxdp_open(&arena, &config, NULL, &second) == -ENOLCK);
+    CHECK(afxdp_open(&arena, &config, NULL, NULL, &second) == -ENOLCK);
     queue_close(dev);
     CHECK(arena.free_count == 3072);
     _exit(0);

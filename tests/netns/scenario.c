@@ -53,7 +53,7 @@ hy_afxdp_config config_of(const struct end *end, uint32_t queue) {
 struct hy_device *queue_open(struct end *end, uint32_t queue) {
   hy_afxdp_config config = config_of(end, queue);
   struct hy_device *dev = NULL;
-  CHECK(afxdp_open(&end->arena, &config, NULL, &dev) == 0);
+  CHECK(afxdp_open(&end->arena, &config, NULL, NULL, &dev) == 0);
   return dev;
 }
 

@@ -121,7 +121,7 @@ static void launch(struct launcher *l, uint32_t frames, int expected) {
       .ndevices = 1,
       .port_lo = 40000,
       .port_hi = 40999,
-      .devices[0] = {.ifindex = ends[1].ifindex, .ring_size = 256},
+      .devices[0] = {.ifindex = ends[1].ifindex, .ring_size = 256, .kind = HY_CONTROL_AFXDP},
   };
   int fds[3] = {hy_host_fd(l->host), stats, l->xsk_fd};
   union {
@@ -148,7 +148,7 @@ static void put_into_service(struct launcher *l) {
     if (n != sizeof ready)
       ready.magic = 0;
   }
-  CHECK(ready.ndevices == 1 && ready.obtained[0].ring_size == 256 && !ready.obtained[0].zerocopy);
+  CHECK(ready.ndevices == 1 && ready.devices[0].afxdp.ring_size == 256 && !ready.devices[0].afxdp.zerocopy);
   CHECK(redirect_enter(&ends[1].redirect, 0, l->xsk_fd) == 0);
   close(l->xsk_fd);
   hy_go go = {.magic = HY_CONTROL_MAGIC};

@@ -22,7 +22,7 @@ struct impairments {
   uint64_t late_ns;  /* at most, on top, of a late one: this reorders */
 };
 
-enum { NET_FLYING = 4096, NET_FRAME_BYTES = 4096 };
+enum { NET_FLYING = 4096, NET_FRAME_BYTES = 9216 };
 
 struct flying {
   uint64_t at;

@@ -364,7 +364,7 @@ static struct end *partner(struct world *w, const struct end *e) {
 static int world_open(struct world *w, uint64_t seed) {
   struct dice dice = {seed};
   static const uint32_t frames[] = {256, 1024, 4096};
-  static const uint32_t mtus[] = {1280, 1500, 1500, 1400};
+  static const uint32_t mtus[] = {1280, 1500, 1500, 1400, 9000, 4000};
   hy_config config;
   hy_config_default(&config);
   config.frames = frames[dice_below(&dice, 3)];
@@ -374,7 +374,7 @@ static int world_open(struct world *w, uint64_t seed) {
   config.rcvbuf_bytes = 4096u << dice_below(&dice, 9);
   config.sndbuf_bytes = 4096u << dice_below(&dice, 9);
   memset(w, 0, sizeof *w);
-  HOLDS(net_open(&w->net, seed, &config, mtus[dice_below(&dice, 4)]) == 0);
+  HOLDS(net_open(&w->net, seed, &config, mtus[dice_below(&dice, 6)]) == 0);
   w->net.impair.delay_ns = dice_u64(&dice) >> (38 + dice_below(&dice, 12)); /* to 67 ms */
   w->must_succeed = true;
   return 0;

@@ -51,7 +51,8 @@ static void launcher_start(struct launcher *l) {
   snprintf(text, sizeof text, "%d", l->far);
   setenv("HYBRID_CONTROL", text, 1);
   assert_int_equal(hy_host_create(&l->host), 0);
-  l->handover = (hy_handover){.magic = HY_CONTROL_MAGIC, .ndevices = 1, .devices[0] = {.ifindex = 1}};
+  l->handover = (hy_handover){
+      .magic = HY_CONTROL_MAGIC, .ndevices = 1, .devices[0] = {.ifindex = 1, .kind = HY_CONTROL_AFXDP}};
   l->fds[0] = hy_host_fd(l->host);
   l->fds[1] = page_make(sizeof(hy_stats_page));
   l->fds[2] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -199,6 +200,34 @@ static void a_device_that_is_no_af_xdp_socket_is_refused(void **state) {
   refused_with(&l, -EAFNOSUPPORT);
 }
 
+static void a_kind_of_device_that_nobody_knows_is_refused(void **state) {
+  struct launcher l;
+  launcher_start(&l);
+  l.handover.devices[0].kind = 99;
+  launcher_send(&l, sizeof l.handover);
+  refused_with(&l, -EPROTO);
+}
+
+static void a_device_that_has_a_fallback_may_be_missing(void **state) {
+  struct launcher l;
+  launcher_start(&l);
+  l.handover.lenient = 1;
+  l.handover.nplacements = 1;
+  l.handover.placements[0] = (hy_placement){.to = HY_BACKEND_BYPASS, .port_lo = 7, .port_hi = 7};
+  launcher_send(&l, sizeof l.handover);
+  hy_shard *shard;
+  assert_int_equal(hy_shard_open_served(&small, &shard), 0);
+  assert_int_equal(shard->ready.devices[0].status, -EAFNOSUPPORT);
+  assert_int_equal(shard->live_devices, 0);
+  assert_int_equal(shard->placement.count, 1);
+  hy_shard_close(shard);
+  close(l.near);
+  hy_host_close(l.host);
+  for (unsigned i = 1; i < 3; i++)
+    close(l.fds[i]);
+  assert_int_equal(descriptors_open(), l.before);
+}
+
 /* ---- hy_shard_ready ----------------------------------------------------------------------------- */
 
 static hy_shard *shard_with_launcher(int *near) {
@@ -207,7 +236,7 @@ static hy_shard *shard_with_launcher(int *near) {
   assert_int_equal(hy_shard_open(&small, &shard), 0);
   assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
   shard->control_fd = pair[1];
-  shard->ready = (hy_ready){.magic = HY_CONTROL_MAGIC, .ndevices = 1, .obtained[0].ring_size = 77};
+  shard->ready = (hy_ready){.magic = HY_CONTROL_MAGIC, .ndevices = 1, .devices[0].afxdp.ring_size = 77};
   *near = pair[0];
   return shard;
 }
@@ -230,7 +259,7 @@ static void ready_says_what_was_obtained_and_returns_the_launchers_answer(void *
     hy_ready ready;
     assert_int_equal(recv(near, &ready, sizeof ready, 0), sizeof ready);
     assert_int_equal(ready.magic, HY_CONTROL_MAGIC);
-    assert_int_equal(ready.obtained[0].ring_size, 77);
+    assert_int_equal(ready.devices[0].afxdp.ring_size, 77);
     close(near);
     hy_shard_close(shard);
   }
@@ -256,6 +285,65 @@ static void a_launcher_that_dies_meanwhile_is_a_reset(void **state) {
   hy_shard_close(shard);
 }
 
+/* ---- devices that come while it runs ------------------------------------------------------------ */
+
+static void more_send(int near, uint32_t magic, int fd) {
+  hy_handover_more more = {.magic = magic, .device = {.ifindex = 5, .queue = 3, .kind = HY_CONTROL_AFXDP}};
+  struct iovec iov = {&more, sizeof more};
+  union {
+    struct cmsghdr align;
+    char room[CMSG_SPACE(sizeof fd)];
+  } control = {0};
+  struct msghdr message = {
+      .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = SCM_RIGHTS;
+  c->cmsg_len = CMSG_LEN(sizeof fd);
+  memcpy(CMSG_DATA(c), &fd, sizeof fd);
+  assert_int_equal(sendmsg(near, &message, 0), sizeof more);
+}
+
+static void a_device_that_comes_later_is_answered_for(void **state) {
+  int near, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  hy_shard *shard = shard_with_launcher(&near);
+  unsigned before = descriptors_open();
+  more_send(near, HY_CONTROL_MAGIC, fd);
+  served_chores(shard);
+  hy_attached attached;
+  assert_int_equal(recv(near, &attached, sizeof attached, 0), sizeof attached);
+  assert_int_equal(attached.magic, HY_CONTROL_MAGIC);
+  assert_int_equal(attached.ifindex, 5);
+  assert_int_equal(attached.queue, 3);
+  assert_int_equal(attached.status, -EAFNOSUPPORT); /* a UDP socket */
+  assert_int_equal(descriptors_open(), before);
+  close(fd);
+  close(near);
+  hy_shard_close(shard);
+}
+
+static void a_launcher_that_ends_or_talks_nonsense_is_listened_to_no_more(void **state) {
+  for (int i = 0; i < 2; i++) {
+    int near;
+    hy_shard *shard = shard_with_launcher(&near);
+    shard->serving = true;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    unsigned before = descriptors_open();
+    served_chores(shard);
+    assert_true(shard->serving); /* nothing has come */
+    if (i == 0)
+      more_send(near, 1, fd);
+    else
+      shutdown(near, SHUT_RDWR);
+    served_chores(shard);
+    assert_false(shard->serving);
+    assert_int_equal(descriptors_open(), before);
+    close(fd);
+    close(near);
+    hy_shard_close(shard);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_process_that_hybrid_did_not_start_is_told_so),
@@ -268,10 +356,14 @@ int main(void) {
       cmocka_unit_test(a_host_table_that_is_none_is_refused),
       cmocka_unit_test(a_statistics_page_too_short_to_write_to_is_refused),
       cmocka_unit_test(a_device_that_is_no_af_xdp_socket_is_refused),
+      cmocka_unit_test(a_kind_of_device_that_nobody_knows_is_refused),
+      cmocka_unit_test(a_device_that_has_a_fallback_may_be_missing),
       cmocka_unit_test(a_shard_of_its_own_is_ready_at_once),
       cmocka_unit_test(ready_says_what_was_obtained_and_returns_the_launchers_answer),
       cmocka_unit_test(an_answer_that_makes_no_sense_is_refused),
       cmocka_unit_test(a_launcher_that_dies_meanwhile_is_a_reset),
+      cmocka_unit_test(a_device_that_comes_later_is_answered_for),
+      cmocka_unit_test(a_launcher_that_ends_or_talks_nonsense_is_listened_to_no_more),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

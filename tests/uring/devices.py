@@ -19,6 +19,7 @@ from hybrid.lab.side import Side
 from tests.netns.peers import BUILD, PORT, App, Peer
 
 FRAMES_APP = BUILD / "tests" / "uring" / "frames-app"
+WITHOUT = str(BUILD / "tests" / "uring" / "without")
 TAP = "tap7"
 OFFLOAD = {"auto": 0, "no": 1, "must": 2}
 
@@ -40,7 +41,15 @@ OUR_MAC = "02:00:00:00:77:09"
 class DeviceApp(App):
     """``frames-app`` in the server's namespace; ``peer`` is the side whose kernel it talks to."""
 
-    def __init__(self, lab: Lab, log: Path, kind: str, offload: str = "auto", mac: str | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        log: Path,
+        kind: str,
+        offload: str = "auto",
+        mac: str | None = None,
+        without: str | None = None,
+    ) -> None:
         self.lab = lab
         self.side = lab.server
         self.log = log
@@ -54,6 +63,9 @@ class DeviceApp(App):
         shared = kind == "shared"
         self.mac = mac or (lab.server.mac if shared else OUR_MAC)
         self._arguments = [
+            *((WITHOUT, without) if without else ()),
+            str(FRAMES_APP),
+            str(PORT),
             kind,
             TAP if kind == "tap" else lab.server.interface,
             self.mac,
@@ -64,6 +76,10 @@ class DeviceApp(App):
         if shared:  # the kernel's neighbours, which our stack does not ask for itself
             for family in (4, 6):
                 self._arguments += ["via", self.ends.theirs[family], lab.client.mac]
+        if kind != "tap":  # a lab turns these off
+            features = [word for name in ("tx", "sg", "gso", "tso") for word in (name, "on")]
+            lab.client.run(["ethtool", "-K", lab.client.interface, *features])
+            lab.client.run(["ethtool", "-K", lab.client.interface, "tx-udp-segmentation", "on"])
         self.start()
 
     def start(self) -> None:
@@ -72,7 +88,7 @@ class DeviceApp(App):
         self._ended = False
         with self.log.open("ab") as errors:
             self.launcher = self.side.popen(
-                [str(FRAMES_APP), str(PORT), *self._arguments],
+                self._arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -96,6 +112,12 @@ class DeviceApp(App):
     def dial(self, order: str = "", family: int = 4) -> Peer:
         """The kernel connects to us."""
         return Peer.dial(self.peer, self.ends.ours[family], order, PORT)
+
+    def kernel_packets(self) -> int:
+        """How many the kernel's end of the wire has sent, a merged one counted once."""
+        interface = TAP if self.kind == "tap" else self.peer.interface
+        shown = json.loads(self.peer.run(["ip", "-s", "-j", "link", "show", interface]).stdout)
+        return int(shown[0]["stats64"]["tx"]["packets"])
 
     def leave(self) -> None:
         """Ends it, if it has not ended."""

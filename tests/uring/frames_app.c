@@ -56,10 +56,12 @@ static int table_fill(hy_shard *shard, hy_host_link *link, int argc, char **argv
   *nown = naddrs;
   hy_host *host;
   int rc = hy_host_create(&host);
-  if (rc == 0)
-    rc = hy_host_update(host, link, 1, addrs, naddrs, routes, naddrs, neighs, nneighs);
+  if (rc < 0)
+    return rc;
+  rc = hy_host_update(host, link, 1, addrs, naddrs, routes, naddrs, neighs, nneighs);
   if (rc == 0)
     rc = hy_shard_set_host(shard, host);
+  hy_host_close(host);
   return rc;
 }
 

@@ -13,7 +13,7 @@ import pytest
 
 from hybrid.lab import Lab
 from tests.netns.peers import PORT, Listener, Peer, Received, Traffic, random_bytes, until
-from tests.uring.devices import OUR_MAC, OWN_ENDS, SHARED_ENDS, DeviceApp, failure
+from tests.uring.devices import OUR_MAC, OWN_ENDS, SHARED_ENDS, WITHOUT, DeviceApp, failure
 
 pytestmark = pytest.mark.netns
 
@@ -77,6 +77,47 @@ def test_the_kernel_answers_again_when_the_application_has_ended(
         assert peer.read_all().count == 6
 
 
+@pytest.fixture
+def clsact(lab: Lab, device_app_for: Callable[..., DeviceApp]) -> DeviceApp:
+    """Shared mode on a kernel without tcx."""
+    app = device_app_for(lab, "shared", without="tcx")
+    assert app.obtained["quiet"] == 2
+    return app
+
+
+def filters(lab: Lab) -> str:
+    """What is at the interface's tc ingress."""
+    return str(lab.server.run(["tc", "filter", "show", "dev", lab.server.interface, "ingress"]).stdout)
+
+
+def test_before_tcx_a_filter_keeps_the_kernel_quiet_and_goes_with_the_device(
+    lab: Lab, clsact: DeviceApp
+) -> None:
+    before = kernel_resets(lab)
+    for _ in range(5):
+        with clsact.dial("echo") as peer:
+            peer.send_all(b"x" * 10_000)
+            peer.end()
+            assert peer.read_all().count == 10_000
+    assert kernel_resets(lab) == before
+    assert "quiet_drop" in filters(lab)
+    assert clsact.stop() == 0
+    assert "quiet_drop" not in filters(lab)
+
+
+def test_a_filter_left_behind_lets_the_kernel_answer_before_long(lab: Lab, clsact: DeviceApp) -> None:
+    clsact.launcher.kill()
+    clsact.launcher.wait()
+    assert "quiet_drop" in filters(lab)
+
+    def refused() -> bool:
+        with lab.client.call(socket.socket) as sock:
+            sock.settimeout(1)
+            return sock.connect_ex((SHARED_ENDS.ours[4], PORT)) == errno.ECONNREFUSED
+
+    until(refused, "an answer of the kernel's")
+
+
 def test_the_interface_is_promiscuous_for_as_long_as_it_is_used(
     lab: Lab, device_app_for: Callable[..., DeviceApp]
 ) -> None:
@@ -136,6 +177,12 @@ def test_datagrams_merged_by_the_sender_are_cut(lab: Lab, device_app_for: Callab
         sock.send(data)
         pieces = [sock.recv(2000) for _ in range(5)]
     assert pieces == [data[at : at + 1000] for at in range(0, 4500, 1000)]
+
+
+def test_where_io_uring_is_switched_off_the_remedy_is_told(lab: Lab) -> None:
+    told = failure(lab, "own", *PACKET_ARGUMENTS, wrap=(WITHOUT, "io_uring"))
+    assert told["status"] == -errno.EPERM
+    assert "io_uring_disabled" in told["detail"]
 
 
 PACKET_ARGUMENTS = ("hys0", OUR_MAC, "0", f"{OWN_ENDS.ours[4]}/24")

@@ -1,8 +1,8 @@
 """Our stack against the kernel's, over every device that io_uring moves frames for.
 
 TAP in turn with what the kernel may leave to us (checksums, segmentation) and without; the packet
-socket with addresses of its own and beside the kernel's stack. The veth pair keeps the offloads that
-it comes with: packets arrive merged and without checksums.
+socket with addresses of its own and beside the kernel's stack. The veth pair has its offloads on, so
+packets arrive merged and without checksums.
 """
 
 from __future__ import annotations
@@ -96,3 +96,17 @@ def test_the_device_counts_what_it_moves(app: DeviceApp) -> None:
     assert grown["device_tx_errors"] == grown["device_tx_invalid"] == grown["device_rx_dropped"] == 0
     bad = [name for name in after if "checksum" in name and after[name] != before[name]]
     assert bad == []
+
+
+def test_merged_packets_arrive_in_segments(app: DeviceApp, request: pytest.FixtureRequest) -> None:
+    plain = "plain" in request.node.name
+    sent_before, received_before = app.kernel_packets(), app.stats()["device_rx_frames"]
+    with app.dial("take") as peer:
+        data = random_bytes(MIB)
+        peer.send_all(data)
+        peer.end()
+        assert peer.answer() == Received.of(data)
+    sent = app.kernel_packets() - sent_before
+    received = app.stats()["device_rx_frames"] - received_before
+    assert received >= MIB // 1448
+    assert plain or sent < received // 2

@@ -40,10 +40,11 @@ def _data(result: Result, dry_run: bool) -> dict[str, Any]:
     return {
         "applied": not dry_run,
         "changes": _lines(result),
+        "without_bypass": result.without,
         "interfaces": [
             {
                 "name": name,
-                "mode_requested": there.applied.mode if there.applied else None,
+                "mode_requested": there.applied.desired.mode if there.applied else None,
                 "mode_obtained": there.obtained.mode,
                 "note": there.obtained.note,
                 "queues": there.obtained.queues,
@@ -71,7 +72,7 @@ def _text(result: Result, dry_run: bool) -> list[Any]:
     rows = (
         (
             name,
-            there.applied.mode if there.applied else there.obtained.requested,
+            there.applied.desired.mode if there.applied else there.obtained.requested,
             there.obtained.mode,
             there.obtained.queues,
             len(there.rules),
@@ -79,4 +80,8 @@ def _text(result: Result, dry_run: bool) -> list[Any]:
         )
         for name, there in sorted(result.present.items())
     )
+    lines += [
+        f"{name} is not steered ({why}); its ports are on the kernel's sockets"
+        for name, why in sorted(result.without.items())
+    ]
     return [*lines, "", table(["interface", "requested", "obtained", ">queues", ">rules", "note"], rows)]

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from hybrid.cli.service import InterfaceOption, UserOption, run_program
+from hybrid.cli.service import (
+    Backend,
+    BackendOption,
+    InterfaceOption,
+    PolicyOption,
+    UserOption,
+    run_program,
+)
 from hybrid.cli.session import session
 
 __all__ = ["command"]
@@ -19,6 +26,8 @@ def command(
     ],
     interface: InterfaceOption = None,
     user: UserOption = None,
+    backend: BackendOption = Backend.AUTO,
+    policy: PolicyOption = None,
 ) -> None:
     """Run a program on the flows that are steered here, without privileges of its own."""
-    raise typer.Exit(run_program(session(ctx), program, interface, user))
+    raise typer.Exit(run_program(session(ctx), program, interface, user, backend, policy))

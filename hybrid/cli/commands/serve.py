@@ -7,7 +7,14 @@ from pathlib import Path
 
 import typer
 
-from hybrid.cli.service import InterfaceOption, UserOption, run_program
+from hybrid.cli.service import (
+    Backend,
+    BackendOption,
+    InterfaceOption,
+    PolicyOption,
+    UserOption,
+    run_program,
+)
 from hybrid.cli.session import session
 from hybrid.errors import UnsupportedError
 
@@ -32,12 +39,28 @@ def program(name: str) -> str:
 
 
 @app.command(context_settings=_PASS_ON)
-def kv(ctx: typer.Context, interface: InterfaceOption = None, user: UserOption = None) -> None:
+def kv(
+    ctx: typer.Context,
+    interface: InterfaceOption = None,
+    user: UserOption = None,
+    backend: BackendOption = Backend.AUTO,
+    policy: PolicyOption = None,
+) -> None:
     """The key-value server for Redis clients. Its own options may follow (-- --help lists them)."""
-    raise typer.Exit(run_program(session(ctx), [program("hybrid-kv"), *ctx.args], interface, user))
+    raise typer.Exit(
+        run_program(session(ctx), [program("hybrid-kv"), *ctx.args], interface, user, backend, policy)
+    )
 
 
 @app.command(context_settings=_PASS_ON)
-def echo(ctx: typer.Context, interface: InterfaceOption = None, user: UserOption = None) -> None:
+def echo(
+    ctx: typer.Context,
+    interface: InterfaceOption = None,
+    user: UserOption = None,
+    backend: BackendOption = Backend.AUTO,
+    policy: PolicyOption = None,
+) -> None:
     """The echo server. Its own options may follow (-- --help lists them)."""
-    raise typer.Exit(run_program(session(ctx), [program("hybrid-echo"), *ctx.args], interface, user))
+    raise typer.Exit(
+        run_program(session(ctx), [program("hybrid-echo"), *ctx.args], interface, user, backend, policy)
+    )

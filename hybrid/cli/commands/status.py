@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,10 @@ def command(ctx: typer.Context) -> None:
 def _text(status: Status) -> Iterator[RenderableType]:
     if not status.interfaces:
         yield "nothing is steered in this network namespace"
+    for asked in status.unsteered:
+        yield f"{asked.ifname}: device {asked.desired.device}, not steered" + (
+            f" ({asked.note})" if asked.note else ""
+        )
     for interface in status.interfaces:
         yield from _interface(interface)
     if status.reserved_ports:
@@ -39,6 +44,9 @@ def _text(status: Status) -> Iterator[RenderableType]:
         yield ""
     for shard in status.shards:
         yield from _shard(shard)
+    if status.changes:
+        yield "settings that hybrid doctor --fix changed (hybrid clean puts them back):"
+        yield from (f"  {change}" for change in status.changes)
     if status.leftovers:
         yield "left behind (hybrid clean removes it):"
         yield from (f"  {sentence}" for sentence in status.leftovers)
@@ -52,6 +60,8 @@ def _interface(interface: InterfaceStatus) -> Iterator[RenderableType]:
         f"{obtained.ifname}: {obtained.mode} mode (requested {requested}), generation {counters.generation}, "
         f"{obtained.queues} queues, in service: {sockets}"
     )
+    if interface.port:
+        yield f"  DPDK port: {'in service' if interface.leased else 'no program has it'}"
     for deviation in interface.deviations:
         yield f"  note: {deviation}"
     yield table(
@@ -79,15 +89,37 @@ def _shard(shard: ShardRecord) -> Iterator[RenderableType]:
     command = [str(word) for word in about.get("command", [])] or ["?"]
     words = " ".join([Path(command[0]).name, *command[1:]])
     state = "in service" if about.get("in_service") else "not yet in service"
-    ports = ", ".join(about.get("ports", [])) or "no ports"
+    placed = about.get("placed", {})
+    named = [f"{port} ({placed[port]})" if port in placed else port for port in about.get("ports", [])]
+    ports = ", ".join(named) or "no ports"
     yield f"{words} (pid {about.get('pid')}, {state}, {_age(about.get('started'))}): {ports}"
+    got, slots = about.get("obtained", []), about.get("devices", [])
     for number, asked in enumerate(about.get("requested", [])):
-        got = about.get("obtained", [])
-        yield f"  {describe_device(asked, got[number] if number < len(got) else None)}"
+        line = describe_device(asked, got[number] if number < len(got) else None)
+        yield f"  {_in_use(slots[number], line) if number < len(slots) else line}"
+    yield from _fallback(about)
     counted = [(name, value) for name, value in shard.stats.items() if value]
     if counted:
         yield table([">value", "counter"], ((value, name) for name, value in counted))
     yield ""
+
+
+def _in_use(slot: dict[str, Any], line: str) -> str:
+    """Whether a queue is bypassed, and since when."""
+    state = f"{slot['kind']} in use" if slot["in_service"] else "not bypassed, the kernel has its frames"
+    since = f" since {slot['since']}" if slot["since"] else ""
+    return f"{slot['interface']} {line}; {state}{since}"
+
+
+def _fallback(about: dict[str, Any]) -> Iterator[str]:
+    kernel = about.get("kernel", {})
+    if kernel.get("requested") not in (None, "no"):
+        obtained = (
+            "obtained" if kernel["obtained"] else f"not obtained ({kernel['note'] or 'not set up yet'})"
+        )
+        yield f"  the kernel's sockets: requested ({kernel['requested']}), {obtained}"
+    if about.get("devices_lost") or about.get("devices_returned"):
+        yield f"  queues lost: {about['devices_lost']}, come back: {about['devices_returned']}"
 
 
 def describe_device(asked: dict[str, Any], got: dict[str, Any] | None) -> str:
@@ -96,6 +128,8 @@ def describe_device(asked: dict[str, Any], got: dict[str, Any] | None) -> str:
 
     if got is None:
         return f"queue {asked['queue']}: not set up yet"
+    if got.get("status"):
+        return f"queue {asked['queue']}: not there ({got.get('note') or os.strerror(-got['status'])})"
     copy = "zero-copy" if got["zerocopy"] else "copy"
     words = [f"queue {asked['queue']}: {copy} (requested {_COPY_WORDS[Copy(asked['copy']).name]})"]
     if asked["busy_poll"]:

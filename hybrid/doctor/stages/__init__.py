@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hybrid.agent.changes import Change, Journal
 from hybrid.agent.state import Namespace, locked
+from hybrid.devices.interfaces import find
 from hybrid.doctor.finding import Finding, Outcome
 from hybrid.doctor.privileges import has
 from hybrid.doctor.stages import channels, hugepages, irq, offloads
@@ -47,32 +48,44 @@ class Fixed:
 
 def check(wanted: Wanted, names: Sequence[str] = (), root: Path = Path("/")) -> Iterator[Finding]:
     """Every stage, or those named. ``HybridError``: an interface that was named is not there."""
+    for name in wanted.interfaces:
+        find(name, root)
     for name, stage in STAGES.items():
         if not names or name in names:
-            yield from (checked.finding for checked in stage(wanted, root))
+            try:
+                yield from (checked.finding for checked in stage(wanted, root))
+            except HybridError as error:
+                yield Finding(
+                    name, Outcome.INCONCLUSIVE, error.message, remedy=error.remedy or "sudo hybrid doctor"
+                )
 
 
 def fix(names: Sequence[str], wanted: Wanted, journal: Journal) -> Fixed:
     """Mends the stages named. ``PrivilegeError``: this takes root, and nothing was changed."""
     if not has("CAP_NET_ADMIN") or not has("CAP_SYS_ADMIN"):
         raise PrivilegeError("changing the host's settings takes root", "sudo hybrid doctor --fix ...")
+    for name in wanted.interfaces:
+        find(name, journal.root)
     done = Fixed()
     here = Namespace.current()
     with locked(journal.folder.parent):
         for name, stage in STAGES.items():
-            if name not in names:
-                continue
-            for checked in list(stage(wanted, journal.root)):
-                if checked.steps and (busy := checked.busy()):
-                    done.failed.append(busy)
-                    continue
-                for setting, value in checked.steps:
-                    try:
-                        change = journal.make(setting, value, here)
-                    except HybridError as error:
-                        remedy = f" ({error.remedy})" if error.remedy else ""
-                        done.failed.append(f"{setting}: {error.message}{remedy}")
-                    else:
-                        done.changes += [change] if change is not None else []
+            if name in names:
+                for checked in list(stage(wanted, journal.root)):
+                    _mend(checked, journal, here, done)
     done.findings = list(check(wanted, names, journal.root))
     return done
+
+
+def _mend(checked: Checked, journal: Journal, here: Namespace, done: Fixed) -> None:
+    if checked.steps and (busy := checked.busy()):
+        done.failed.append(busy)
+        return
+    for setting, value in checked.steps:
+        try:
+            change = journal.make(setting, value, here)
+        except HybridError as error:
+            remedy = f" ({error.remedy})" if error.remedy else ""
+            done.failed.append(f"{setting}: {error.message}{remedy}")
+        else:
+            done.changes += [change] if change is not None else []

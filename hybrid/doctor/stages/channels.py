@@ -35,7 +35,7 @@ def _check(interface: Interface, wanted: Wanted) -> Checked:
     if now is None or not now.receiving_max:
         return Checked(Finding(_NAME, Outcome.YES, f"{name}: its driver leaves nothing to choose"))
     queues, why = _target(interface, wanted)
-    detail = f"{name}: {now.receiving} receive queues of at most {now.receiving_max}; {queues} wanted, {why}"
+    detail = f"{name}: receive queues {now.receiving}, at most {now.receiving_max}; {queues} wanted, {why}"
     if queues > now.receiving_max:
         fewer = f"hybrid doctor --interface {name} --queues {now.receiving_max}"
         return Checked(Finding(_NAME, Outcome.NO, detail, remedy=fewer))
@@ -56,8 +56,8 @@ def _target(interface: Interface, wanted: Wanted) -> tuple[int, str]:
     if wanted.cores:
         return len(wanted.cores), "one for each core named"
     steered = Store(Namespace.current()).load().get(interface.name)
-    if steered is not None and steered.queues:
-        return max(steered.queues) + 1, "those of the policy"
+    if steered is not None and steered.desired.queues:
+        return max(steered.desired.queues) + 1, "those of the policy"
     assert interface.channels is not None
     cores = len(os.sched_getaffinity(0))
     return min(cores, interface.channels.receiving_max), f"for {cores} cores"

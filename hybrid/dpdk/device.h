@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One queue of a port: the hy_device. */
+#ifndef HYBRID_DPDK_DEVICE_H
+#define HYBRID_DPDK_DEVICE_H
+
+#include "dpdk/port.h"
+
+struct dpdk {
+  struct hy_device dev;
+  struct port *port;
+  struct pool *pool;
+  /*
+   * Set while a burst is under way, so that another shard's thread that stops the port can wait for its end. Only
+   * where a port has several queues: elsewhere there is no such thread.
+   */
+  atomic_bool busy;
+  bool shared;
+  bool settled; /* frames stocked for the start of the port have been taken back */
+  bool armed;
+  bool eventfd; /* fd is one to be read; else it is the driver's own, and becomes unreadable by itself */
+  bool link_seen_down;
+  int fd; /* of the receive interrupt; -1 */
+  uint16_t queue;
+  uint16_t npending;
+  struct rte_mbuf *pending[DEVICE_BURST]; /* received when asked whether it is safe to sleep */
+  struct hy_device_stats counts;
+  uint64_t forwarded_in, forwarded_out; /* by the exception path */
+};
+
+/* May DPDK be called for it now? Each true is followed by dpdk_leave(). */
+static inline bool dpdk_enter(struct dpdk *x) {
+  if (x->shared)
+    atomic_store(&x->busy, true); /* before the state is read: sequentially consistent, as port_stop() is */
+  if (__builtin_expect(atomic_load(&x->port->state) != PORT_RUNNING || eal_broken(), 0)) {
+    atomic_store_explicit(&x->busy, false, memory_order_release);
+    return false;
+  }
+  pool_enter(x->pool, x->port->slot);
+  return true;
+}
+
+static inline void dpdk_leave(struct dpdk *x) {
+  if (x->shared)
+    atomic_store_explicit(&x->busy, false, memory_order_release);
+}
+
+int dpdk_open(struct arena *arena, const hy_dpdk_config *config, hy_dpdk_obtained *obtained,
+              struct hy_device **out, char *detail);
+
+/* Guarded calls: 0 frames where DPDK has given up. */
+unsigned dpdk_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, unsigned max);
+unsigned dpdk_send(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, unsigned n);
+void dpdk_free(struct rte_mbuf **mbufs, unsigned n);
+
+/*
+ * The exception path: of n received mbufs those that a rule names stay in front (their number is returned), the
+ * others go to the kernel by the tap, and what the kernel sends goes out by the port.
+ */
+unsigned exception_pass(struct dpdk *x, struct rte_mbuf **mbufs, unsigned n);
+
+#endif
