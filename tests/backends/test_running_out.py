@@ -20,7 +20,7 @@ def config() -> Config:
 
 def test_what_the_application_may_hold_is_bounded_and_nothing_is_lost(meet: Meet, talk: Meeting) -> None:
     ours, theirs = meet()
-    pushing = theirs.push(4096 * KIB)
+    pushing = theirs.push(32 * 1024 * KIB)
     ours.pop(hold=True).result(errno.ENOBUFS)
     assert not pushing.done
     talk.us.release()

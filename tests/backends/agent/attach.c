@@ -91,14 +91,26 @@ static int attach_packet(struct agent *a, struct agent *other, const char *setti
   return rc;
 }
 
+static int attach_uring(struct agent *a, struct agent *other, const char *settings, char *said) {
+  (void)other;
+  hy_uring_config config = {
+      .struct_size = sizeof config,
+      .buffers = (uint32_t)number_of(settings, "buffers", 0),
+  };
+  hy_uring_obtained got;
+  int rc = hy_uring_attach(a->shard, &config, &got);
+  if (rc == 0)
+    snprintf(said, SAID, "{\"buffers\": %u, \"bundles\": %d, \"zerocopy\": %d}", got.buffers, got.bundles,
+             got.zerocopy);
+  return rc;
+}
+
 static const struct backend {
   const char *name;
   int (*attach)(struct agent *a, struct agent *other, const char *settings, char *said);
 } backends[] = {
-    {"memory", attach_memory},
-    {"afxdp", attach_afxdp},
-    {"tap", attach_tap},
-    {"packet", attach_packet},
+    {"memory", attach_memory}, {"afxdp", attach_afxdp},   {"uring", attach_uring},
+    {"tap", attach_tap},       {"packet", attach_packet},
 };
 
 static int attach_one(struct agent *a, struct agent *other, const char *text, char *said) {

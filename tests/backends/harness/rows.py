@@ -112,6 +112,14 @@ class AfXdp(Row):
 
 
 @dataclass(frozen=True)
+class UringStreams(Row):
+    """The kernel's own sockets, behind our queues."""
+
+    def spec(self, place: Place, tied: ExitStack) -> Spec:
+        return Spec(self.name, place.addresses, ["--attach", "uring"])
+
+
+@dataclass(frozen=True)
 class UringTap(Row):
     """A TAP made by the agent; the kernel of the same namespace is on its other side."""
 
@@ -137,6 +145,7 @@ KERNEL = Kernel("kernel", Wire.VETH, stack=False)
 ROWS: tuple[Row, ...] = (
     Memory("memory", Wire.CABLE, one_process=True),
     AfXdp("afxdp", Wire.VETH),
+    UringStreams("uring-streams", Wire.VETH, stack=False),
     UringTap("uring-tap", Wire.TAP),
     UringPacket("uring-packet", Wire.VETH),
 )
