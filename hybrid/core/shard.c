@@ -414,10 +414,17 @@ uint64_t shard_next_deadline(struct hy_shard *shard) {
   return first;
 }
 
+/* The one transport that can be waited for by itself; NULL: there is more than one thing to wait for. */
+static struct transport *only_transport(const struct hy_shard *shard) {
+  bool only = shard->ndriven == 1 && shard->live_devices == 0 && !shard->serving;
+  return only && shard->driven[0]->ops->sleep ? shard->driven[0] : NULL;
+}
+
 int shard_sleep(struct hy_shard *shard, uint64_t until) {
   struct pollfd fds[SHARD_DEVICES + PLACE_BACKENDS + 1];
   nfds_t nfds = 0;
-  if (!arm_devices(shard, fds, &nfds) || !arm_transports(shard, fds, &nfds))
+  struct transport *only = only_transport(shard);
+  if (!only && (!arm_devices(shard, fds, &nfds) || !arm_transports(shard, fds, &nfds)))
     return 0;
   if (stack_wants_output(&shard->stack)) /* what couldn't be sent for want of a frame is tried again */
     return 0;
@@ -432,6 +439,8 @@ int shard_sleep(struct hy_shard *shard, uint64_t until) {
   uint64_t ns = deadline - now < most ? deadline - now : most;
   struct timespec ts = {.tv_sec = 0, .tv_nsec = (long)ns};
   shard->stats->sleeps++;
+  if (only)
+    return only->ops->sleep(only, ns);
   shard_collect_device_stats(shard);
   nfds_t control = nfds;
   if (shard->serving)

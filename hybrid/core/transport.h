@@ -63,6 +63,11 @@ struct transport_ops {
   int (*wait_arm)(void *t);
   /* A descriptor to poll(2) for reading, or -1: can only be polled. */
   int (*wait_fd)(void *t);
+  /*
+   * Where nothing else is to be waited for: sleeps until there is something or ns have passed, for less than
+   * arming and poll(2). -EINTR. May be NULL.
+   */
+  int (*sleep)(void *t, uint64_t ns);
   /* At the shard's end, when every queue has been closed: frees the structure. */
   void (*fini)(void *t);
 };

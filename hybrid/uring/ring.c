@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-static int explain(int status) {
+int uring_explain(int status) {
   switch (-status) {
   case EPERM:
     return error_detail_set(
@@ -17,6 +17,10 @@ static int explain(int status) {
     return error_detail_set(
         status, "this kernel has no io_uring, or a seccomp profile hides it: allow io_uring_setup, "
                 "io_uring_enter and io_uring_register");
+  case ENOMEM:
+    return error_detail_set(status,
+                            "io_uring cannot lock its memory: raise RLIMIT_MEMLOCK, or give the process "
+                            "CAP_IPC_LOCK");
   default:
     return error_detail_set(status, "io_uring cannot be set up: %s", strerror(-status));
   }
@@ -39,7 +43,7 @@ int uring_ring_open(struct io_uring *ring, unsigned entries, unsigned completion
   if (status == -EINVAL) /* not even the second wish */
     return error_detail_set(-EOPNOTSUPP,
                             "this kernel's io_uring is too old: Linux 5.19 is needed, 6.1 to be at its best");
-  return status < 0 ? explain(status) : 0;
+  return status < 0 ? uring_explain(status) : 0;
 }
 
 int uring_ring_start(struct io_uring *ring) {

@@ -21,6 +21,8 @@
  * -EPERM  io_uring is switched off for this process;  -ENOSYS  the kernel has none;  -EMFILE, -ENOMEM
  */
 int uring_ring_open(struct io_uring *ring, unsigned entries, unsigned completions, bool *deferred);
+/* The sentence for an error that setting one up met; returns the error to pass on. */
+int uring_explain(int status);
 /* Before the first submission, once, in the thread that will use the ring. */
 int uring_ring_start(struct io_uring *ring);
 

@@ -386,6 +386,7 @@ unsigned stream_progress(void *t, uint64_t now);
 uint64_t stream_deadline(void *t);
 int stream_wait_arm(void *t);
 int stream_wait_fd(void *t);
+int stream_sleep(void *t, uint64_t ns);
 /* Makes room in the submission ring; false: the kernel takes none at the moment. */
 bool stream_room(struct uring *u, unsigned sqes);
 
@@ -394,8 +395,6 @@ extern const struct transport_ops stream_transport;
 
 /* stream_probe.c: whether this kernel has what is needed, and what of the rest. Sets hy_error_detail(). */
 int stream_probe(struct stream_features *out);
-/* The sentence for an error of io_uring's set-up; returns the error to pass on. */
-int stream_explain(int status);
 
 /* stream_attach.c: the ring is closed, then all memory given back. */
 void stream_free(struct uring *u);

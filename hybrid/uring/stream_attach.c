@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "uring/ring.h"
 #include "uring/stream.h"
 
 enum {
@@ -67,7 +68,7 @@ static int ring_open(struct uring *u, const hy_uring_config *c) {
   int rc = io_uring_queue_init_params(c->entries, &u->ring, &params);
   if (rc < 0) {
     u->ring.ring_fd = -1;
-    return stream_explain(rc);
+    return uring_explain(rc);
   }
   u->sqpoll = c->sqpoll;
   return 0;
@@ -117,13 +118,13 @@ static int resources(struct uring *u, const hy_uring_config *c, hy_uring_obtaine
     return error_detail_set(rc, "not enough memory for %u connections", u->shard->config.connections);
   rc = lent_init(u, c->buffers);
   if (rc < 0)
-    return stream_explain(rc);
+    return uring_explain(rc);
   u->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (u->event_fd < 0)
     return error_detail_set(-errno, "no descriptor is left: raise RLIMIT_NOFILE");
   rc = io_uring_register_eventfd(&u->ring, u->event_fd);
   if (rc < 0)
-    return stream_explain(rc);
+    return uring_explain(rc);
   io_uring_cq_eventfd_toggle(&u->ring, false);
   u->files = !c->no_registered_files && u->has.files && files_register(u);
   u->fixed_buffers = !c->no_registered_buffers && arena_register(u);

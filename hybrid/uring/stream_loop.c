@@ -13,12 +13,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "uring/ring.h"
 #include "uring/stream.h"
-
-static bool kernel_has_work(const struct uring *u) {
-  unsigned flags = __atomic_load_n(u->ring.sq.kflags, __ATOMIC_RELAXED);
-  return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
-}
 
 static void enter(struct uring *u) {
   if (u->sqpoll) {
@@ -204,7 +200,9 @@ static unsigned reap(struct uring *u) {
 /* ---- the pass -------------------------------------------------------------------------- */
 
 static bool start(struct uring *u) {
-  u->started = io_uring_enable_rings(&u->ring) == 0;
+  u->started = uring_ring_start(&u->ring) == 0;
+  if (u->started)
+    io_uring_register_ring_fd(&u->ring); /* spares each call the look-up of a descriptor; may be refused */
   return u->started;
 }
 
@@ -231,7 +229,7 @@ unsigned stream_progress(void *t, uint64_t now) {
     listen_retry(u);
   if (u->run_head != SOCK_NONE)
     run(u);
-  if (io_uring_sq_ready(&u->ring) > 0 || kernel_has_work(u))
+  if (io_uring_sq_ready(&u->ring) > 0 || uring_ring_wants_call(&u->ring))
     enter(u);
   return reap(u);
 }
@@ -246,7 +244,7 @@ uint64_t stream_deadline(void *t) {
 
 static bool busy(const struct uring *u) {
   return u->run_head != SOCK_NONE || io_uring_sq_ready(&u->ring) > 0 || io_uring_cq_ready(&u->ring) > 0 ||
-         kernel_has_work(u);
+         uring_ring_wants_call(&u->ring);
 }
 
 int stream_wait_arm(void *t) {
@@ -263,4 +261,15 @@ int stream_wait_arm(void *t) {
 int stream_wait_fd(void *t) {
   const struct uring *u = t;
   return u->event_fd;
+}
+
+int stream_sleep(void *t, uint64_t ns) {
+  struct uring *u = t;
+  if (!u->started || busy(u))
+    return 0;
+  struct __kernel_timespec ts = {.tv_sec = (int64_t)(ns / NS_PER_S), .tv_nsec = (int64_t)(ns % NS_PER_S)};
+  struct io_uring_cqe *cqe;
+  stats_of(u)->kernel_calls++;
+  int rc = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+  return rc == -EINTR ? -EINTR : 0;
 }

@@ -274,5 +274,6 @@ const struct transport_ops stream_transport = {
     .deadline = stream_deadline,
     .wait_arm = stream_wait_arm,
     .wait_fd = stream_wait_fd,
+    .sleep = stream_sleep,
     .fini = stream_fini,
 };

@@ -5,35 +5,18 @@
  * EINVAL. All on a small ring of its own, as the shard's starts only in the thread that will use it.
  */
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/error.h"
+#include "uring/ring.h"
 #include "uring/stream.h"
 
 enum { PROBE_ENTRIES = 8, PROBE_WAIT_MS = 1000 };
 
-int stream_explain(int status) {
-  switch (-status) {
-  case EPERM:
-    return error_detail_set(
-        status, "io_uring is switched off for this process: set the sysctl kernel.io_uring_disabled "
-                "to 0, or allow it in the container's seccomp profile");
-  case ENOSYS:
-    return error_detail_set(
-        status, "this kernel has no io_uring, or a seccomp profile hides it: allow io_uring_setup, "
-                "io_uring_enter and io_uring_register");
-  case EINVAL:
-    return error_detail_set(-EOPNOTSUPP,
-                            "this kernel's io_uring is too old for kernel sockets: Linux 6.1 is needed");
-  case ENOMEM:
-    return error_detail_set(status,
-                            "io_uring cannot lock its memory: raise RLIMIT_MEMLOCK, or give the process "
-                            "CAP_IPC_LOCK");
-  default:
-    return error_detail_set(status, "io_uring cannot be set up: %s", strerror(-status));
-  }
+static int too_old(void) {
+  return error_detail_set(-EOPNOTSUPP,
+                          "this kernel's io_uring is too old for kernel sockets: Linux 6.1 is needed");
 }
 
 /* Submits one request and returns its result; a notification behind it is taken too. */
@@ -123,9 +106,9 @@ int stream_probe(struct stream_features *out) {
   struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
   int rc = io_uring_queue_init_params(PROBE_ENTRIES, &ring, &params);
   if (rc < 0)
-    return stream_explain(rc);
+    return rc == -EINVAL ? too_old() : uring_explain(rc);
   if (!operations(&ring, &out->zerocopy) || !receive_knows(&ring, 0)) {
-    rc = stream_explain(-EINVAL);
+    rc = too_old();
     goto out;
   }
   out->bundles = receive_knows(&ring, URING_RECVSEND_BUNDLE);

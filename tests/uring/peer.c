@@ -157,7 +157,10 @@ void push_text(hy_shard *shard, hy_qd qd, const char *text) {
   hy_sga sga;
   assert_int_equal(hy_sga_alloc(shard, strlen(text), &sga), 0);
   memcpy(sga.segs[0].addr, text, strlen(text));
-  assert_int_equal(hy_push(shard, qd, &sga, NULL), 0);
+  hy_qt qt;
+  assert_int_equal(hy_push(shard, qd, &sga, &qt), 0);
+  hy_sga_free(shard, &sga);
+  assert_int_equal(finish(shard, qt), 0);
 }
 
 uint64_t counter(const hy_shard *shard, const char *name) {
@@ -174,6 +177,21 @@ void plain_read(int fd, void *out, size_t bytes) {
     assert_true(n > 0);
     got += (size_t)n;
   }
+}
+
+size_t plain_some(hy_shard *shard, int fd) {
+  static char bytes[1 << 16];
+  for (int tries = 0; tries < 10000; tries++) {
+    hy_poll(shard);
+    ssize_t n = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (n >= 0)
+      return (size_t)n;
+    assert_int_equal(errno, EAGAIN);
+    struct pollfd on = {.fd = fd, .events = POLLIN};
+    poll(&on, 1, 1);
+  }
+  fail_msg("nothing arrives");
+  return 0;
 }
 
 int plain_end(int fd) {

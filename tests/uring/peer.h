@@ -52,8 +52,11 @@ hy_qd accept_from(hy_shard *shard, hy_qd listening, uint16_t port, int *plain);
 /* Or ours by connecting to a plain listener. */
 hy_qd connect_to_plain(hy_shard *shard, int *plain);
 
+/* And the push has completed. */
 void push_text(hy_shard *shard, hy_qd qd, const char *text);
 uint64_t counter(const hy_shard *shard, const char *name);
+/* What has arrived, while the shard goes on; 0: the end of the stream. Fails the test where nothing comes. */
+size_t plain_some(hy_shard *shard, int fd);
 /* Reads exactly so many bytes or fails the test. */
 void plain_read(int fd, void *out, size_t bytes);
 /* What recv() says in the end: 0 for the end of the stream, or a negative errno. What came before is dropped.

@@ -271,19 +271,8 @@ static void what_was_pushed_before_closing_is_delivered(void **state) {
   }
   assert_int_equal(hy_close(shard, qd), 0);
   size_t got = 0;
-  char bytes[65536];
-  for (ssize_t n = 1; n != 0; got += (size_t)n) {
-    hy_poll(shard);
-    n = recv(plain, bytes, sizeof bytes, MSG_DONTWAIT);
-    if (n < 0) {
-      assert_int_equal(errno, EAGAIN);
-      n = 0;
-      struct pollfd on = {.fd = plain, .events = POLLIN};
-      if (poll(&on, 1, 100) >= 0)
-        n = recv(plain, bytes, sizeof bytes, MSG_DONTWAIT);
-    }
-    assert_true(n >= 0);
-  }
+  for (size_t n = 1; n > 0; got += n)
+    n = plain_some(shard, plain);
   assert_int_equal(got, pushed);
   close(plain);
   hy_shard_close(shard);
@@ -313,21 +302,12 @@ static void pushing_stops_at_the_limit_and_goes_on_when_the_peer_has_read(void *
     if (hy_wait(shard, drained, &event, 200000000) == 0)
       refused = 3;
   }
-  char bytes[65536];
   hy_event event;
-  for (int i = 0; hy_wait(shard, drained, &event, 0) == 0; i++) {
-    assert_true(i < 100000);
-    ssize_t n = recv(plain, bytes, sizeof bytes, MSG_DONTWAIT);
-    assert_true(n > 0 || errno == EAGAIN);
-    pushed -= n > 0 ? (size_t)n : 0;
-  }
+  while (hy_wait(shard, drained, &event, 0) == 0)
+    pushed -= plain_some(shard, plain);
   assert_int_equal(event.status, 0);
-  while (pushed > 0) {
-    hy_poll(shard);
-    ssize_t n = recv(plain, bytes, sizeof bytes, MSG_DONTWAIT);
-    assert_true(n > 0 || errno == EAGAIN);
-    pushed -= n > 0 ? (size_t)n : 0;
-  }
+  while (pushed > 0)
+    pushed -= plain_some(shard, plain);
   close(plain);
   hy_shard_close(shard);
 }
