@@ -458,20 +458,13 @@ static uint32_t least(uint32_t a, uint32_t b) {
 }
 
 /* What packets may be, by what the socket came to. */
-static void caps_set(struct hy_device *dev, hy_afxdp_obtained *got) {
+static void caps_set(struct afxdp *x, hy_afxdp_obtained *got) {
+  struct hy_device *dev = &x->dev;
   uint32_t room = dev->arena->frame_size - AFXDP_RX_HEADROOM;
-  dev->caps = 0;
-  dev->packet_frames_max = 1;
-  dev->frame_bytes_max = room;
-  if (got->multi_buffer) {
-    dev->caps |= DEVICE_MULTI;
-    dev->packet_frames_max = PACKET_FRAMES_MAX;
-    dev->frame_bytes_max = PACKET_FRAMES_MAX / 2 * room;
-  }
-  if (got->tx_checksum) {
-    dev->caps |= DEVICE_TX_CSUM;
-    dev->tx_room = sizeof(struct tx_metadata);
-  }
+  dev->caps = (uint8_t)((got->multi_buffer ? DEVICE_MULTI : 0) | (got->tx_checksum ? DEVICE_TX_CSUM : 0));
+  dev->packet_frames_max = got->multi_buffer ? PACKET_FRAMES_MAX : 1;
+  dev->frame_bytes_max = got->multi_buffer ? PACKET_FRAMES_MAX / 2 * room : room;
+  dev->tx_room = x->xsk.metadata ? sizeof(struct tx_metadata) : 0;
   got->packet_bytes_max = dev->frame_bytes_max;
 }
 
@@ -510,11 +503,11 @@ int afxdp_open(struct arena *arena, const hy_afxdp_config *config, const struct 
   if (beside != NULL)
     registered = (struct xsk_beside){.fd = ((const struct afxdp *)beside)->xsk.fd,
                                      .multi_buffer = (beside->caps & DEVICE_MULTI) != 0,
-                                     .tx_checksum = (beside->caps & DEVICE_TX_CSUM) != 0};
+                                     .metadata = ((const struct afxdp *)beside)->xsk.metadata};
   status = xsk_open(&x->xsk, arena, config, &registered, ring_size, &got);
   if (status < 0)
     goto fail;
-  caps_set(&x->dev, &got);
+  caps_set(x, &got);
   fill_stock(x);
   x->busy_poll = got.busy_poll;
   if (config->map_fd >= 0) {

@@ -5,10 +5,10 @@
 #include <errno.h>
 #include <linux/genetlink.h>
 #include <linux/netlink.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 /* From <linux/netdev.h>, which older distributions lack. */
@@ -19,7 +19,6 @@ enum {
   NETDEV_ZC_MAX_SEGS = 4,
   NETDEV_RX_METADATA = 5,
   NETDEV_XSK_FEATURES = 6,
-  XSK_TX_CHECKSUM = 2,
 };
 
 #define ATTR_BYTES sizeof(struct nlattr)
@@ -102,9 +101,4 @@ int netdev_ask(uint32_t ifindex, struct netdev_features *out) {
   attribute(&answer, NETDEV_XSK_FEATURES, &out->xsk, sizeof out->xsk);
   attribute(&answer, NETDEV_ZC_MAX_SEGS, &out->zerocopy_frames_max, sizeof out->zerocopy_frames_max);
   return 0;
-}
-
-bool netdev_completes_checksums(uint32_t ifindex) {
-  struct netdev_features features;
-  return netdev_ask(ifindex, &features) == 0 && (features.xsk & XSK_TX_CHECKSUM) != 0;
 }

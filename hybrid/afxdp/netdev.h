@@ -7,7 +7,6 @@
 #ifndef HYBRID_AFXDP_NETDEV_H
 #define HYBRID_AFXDP_NETDEV_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 struct netdev_features {
@@ -17,9 +16,10 @@ struct netdev_features {
   uint32_t zerocopy_frames_max;
 };
 
-/* -EOPNOTSUPP: the kernel has no such family. -ENODEV. */
+enum { NETDEV_XDP_ZEROCOPY = 8 };    /* NETDEV_XDP_ACT_XSK_ZEROCOPY */
+enum { NETDEV_XSK_TX_CHECKSUM = 2 }; /* in zero-copy mode; in copy mode the kernel sees to it */
+
+/* -EOPNOTSUPP: the kernel has no such family. -ENODEV. Then *out is all zero. */
 int netdev_ask(uint32_t ifindex, struct netdev_features *out);
-/* Whether the device completes checksums of frames that an AF_XDP socket sends by zero-copy. */
-bool netdev_completes_checksums(uint32_t ifindex);
 
 #endif

@@ -174,22 +174,28 @@ static int zerocopy_obtained(int fd) {
   return (options.flags & XDP_OPTIONS_ZEROCOPY) != 0;
 }
 
-/* Whether the mode of a socket is what is requested of one that would share its memory. */
-static bool mode_agrees(int beside_fd, const hy_afxdp_config *config) {
-  int zerocopy = zerocopy_obtained(beside_fd);
-  return zerocopy >= 0 && (config->copy == HY_XDP_COPY_AUTO || (config->copy == HY_XDP_ZEROCOPY) == zerocopy);
+/* Whether to be had by sharing is all that would be had by an own registration. */
+static bool sharing_agrees(const struct xsk_beside *beside, const hy_afxdp_config *config,
+                           const struct netdev_features *device) {
+  int zerocopy = zerocopy_obtained(beside->fd);
+  bool wants_zerocopy = config->copy == HY_XDP_ZEROCOPY ||
+                        (config->copy == HY_XDP_COPY_AUTO && (device->xdp & NETDEV_XDP_ZEROCOPY));
+  return zerocopy >= 0 && wants_zerocopy == zerocopy &&
+         config->multi_buffer != (beside->multi_buffer ? HY_XDP_WITHOUT : HY_XDP_MUST) &&
+         (beside->metadata || config->tx_checksum != HY_XDP_MUST);
 }
 
 /* Registers the arena and binds, or binds with the registration that there is. */
 static int memory_and_bind(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *config,
-                           const struct xsk_beside *beside, hy_afxdp_obtained *got) {
+                           const struct xsk_beside *beside, const struct netdev_features *device,
+                           hy_afxdp_obtained *got) {
   int status = -EOPNOTSUPP;
-  if (beside->fd >= 0 && config->shared_umem != HY_XDP_WITHOUT && mode_agrees(beside->fd, config)) {
+  if (beside->fd >= 0 && config->shared_umem != HY_XDP_WITHOUT && sharing_agrees(beside, config, device)) {
     status = bind_beside(xsk->fd, beside->fd, config);
     if (status == 0) {
       got->shared_umem = 1;
       got->multi_buffer = beside->multi_buffer;
-      got->tx_checksum = beside->tx_checksum;
+      xsk->metadata = beside->metadata;
       return 0;
     }
     if (status == -EBUSY || status == -ENODEV)
@@ -197,12 +203,15 @@ static int memory_and_bind(struct xsk *xsk, const struct arena *arena, const hy_
   }
   if (beside->fd >= 0 && config->shared_umem == HY_XDP_MUST)
     return status;
-  got->tx_checksum = config->tx_checksum != HY_XDP_WITHOUT;
-  status = umem_register(xsk->fd, arena, got->tx_checksum);
-  if (status == -EINVAL && config->tx_checksum == HY_XDP_TRY) {
-    got->tx_checksum = 0;
+  xsk->metadata = config->tx_checksum == HY_XDP_MUST ||
+                  (config->tx_checksum == HY_XDP_TRY && (device->xsk & NETDEV_XSK_TX_CHECKSUM));
+  status = umem_register(xsk->fd, arena, xsk->metadata);
+  if (status == -EINVAL && xsk->metadata && config->tx_checksum == HY_XDP_TRY) {
+    xsk->metadata = false;
     status = umem_register(xsk->fd, arena, false);
   }
+  if (status == -EINVAL && xsk->metadata) /* before Linux 6.8 */
+    return -EOPNOTSUPP;
   return status < 0 ? status : bind_own(xsk->fd, config, got);
 }
 
@@ -227,7 +236,9 @@ int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *
 
   if (config->busy_poll)
     busy_poll_request(xsk->fd);
-  status = memory_and_bind(xsk, arena, config, beside, obtained);
+  struct netdev_features device;
+  netdev_ask(config->ifindex, &device); /* all zero where the kernel does not say */
+  status = memory_and_bind(xsk, arena, config, beside, &device, obtained);
   if (status < 0)
     goto fail;
   status = zerocopy_obtained(xsk->fd);
@@ -235,9 +246,8 @@ int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *
     goto fail;
   obtained->zerocopy = status == 1;
   obtained->busy_poll = config->busy_poll && busy_poll_obtained(xsk->fd);
-  /* In copy mode the kernel sees to the checksum; a device may, and says so. */
-  if (obtained->zerocopy && obtained->tx_checksum && !netdev_completes_checksums(config->ifindex))
-    obtained->tx_checksum = 0;
+  obtained->tx_checksum = xsk->metadata && (obtained->zerocopy ? (device.xsk & NETDEV_XSK_TX_CHECKSUM) != 0
+                                                               : config->tx_checksum == HY_XDP_MUST);
   status = -EOPNOTSUPP;
   if ((config->strict && config->busy_poll && !obtained->busy_poll) ||
       (config->multi_buffer == HY_XDP_MUST && !obtained->multi_buffer) ||

@@ -21,11 +21,12 @@ enum xsk_ring { XSK_RX, XSK_TX, XSK_FILL, XSK_COMPLETION, XSK_RINGS };
 /* A bound socket whose registration may be shared, and what came with it. */
 struct xsk_beside {
   int fd; /* -1: there is none */
-  bool multi_buffer, tx_checksum;
+  bool multi_buffer, metadata;
 };
 
 struct xsk {
-  int fd; /* owned */
+  int fd;        /* owned */
+  bool metadata; /* every descriptor has room for metadata in front */
   struct ring rings[XSK_RINGS];
   void *maps[XSK_RINGS];
   size_t map_bytes[XSK_RINGS];

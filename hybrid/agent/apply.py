@@ -23,8 +23,8 @@ from hybrid.agent.plan import (
 )
 from hybrid.agent.state import Applied, Namespace, Store, locked
 from hybrid.bpf import PinState, Steering, XdpMode, attached, ensure_bpffs, inspect
+from hybrid.devices.ethtool import interface_number
 from hybrid.errors import BusyError, HybridError, RolledBackError
-from hybrid.host.channels import interface_number
 from hybrid.policy import CompiledInterface, FrameDevice, Rule
 
 Undo = Callable[[], None]

@@ -146,10 +146,10 @@ def _undo(done: Cleaned, change: Change, undo: Callable[[], Undone]) -> None:
 
 
 def _is_alive(namespace: Namespace) -> bool:
-    """Whether a process is in it, or a name keeps it."""
+    """Whether a process is in it, or a name keeps it; another may have got its number since."""
     for path in (*_NAMES.glob("*"), *Path("/proc").glob("[0-9]*/ns/net")):
         with contextlib.suppress(OSError):
-            if path.stat().st_ino == namespace.inode:
+            if path.stat().st_ino == namespace.inode and netns.is_at(path, namespace.cookie):
                 return True
     return False
 

@@ -52,8 +52,10 @@ static int program_load(int map_fd, uint16_t port) {
       [PASS] = SET(BPF_REG_0, XDP_PASS),
       [PASS + 1] = INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
   };
+  /* Headers are looked at in a frame's first buffer, so it may have several. */
+  LIBBPF_OPTS(bpf_prog_load_opts, options, .prog_flags = BPF_F_XDP_HAS_FRAGS);
   int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "hybrid_raw", "Dual BSD/GPL", program,
-                         sizeof program / sizeof *program, NULL);
+                         sizeof program / sizeof *program, &options);
   return fd < 0 ? -errno : fd;
 }
 

@@ -27,6 +27,7 @@ enum {
   HY_CONTROL_ARGS_BYTES = 192,
   HY_CONTROL_NOTE_BYTES = 160,
   HY_CONTROL_EAL_BYTES = 2048,
+  HY_CONTROL_PORT_QUEUE = 256, /* queues of a DPDK port count from here: the interface has some of its own */
 };
 
 /* Frame devices, and the descriptor that comes with one. */

@@ -439,7 +439,12 @@ typedef struct hy_afxdp_config {
   uint8_t strict;       /* 1: what was requested must be obtained, or -EOPNOTSUPP */
   uint8_t multi_buffer; /* enum hy_xdp_want: packets of several frames, for an MTU beyond one (Linux 6.6) */
   uint8_t shared_umem;  /* enum hy_xdp_want: one registration of the arena for all queues of the shard */
-  uint8_t tx_checksum;  /* enum hy_xdp_want: the kernel or the device completes checksums (Linux 6.8) */
+  /*
+   * enum hy_xdp_want: transport checksums are completed on the way out (Linux 6.8). TRY: where the device
+   * does it, in zero-copy mode. MUST: in copy mode too, where the kernel sees to it as for packets of its own:
+   * right for all but a veth peer that reads frames before they are complete (ethtool -K DEV tx off).
+   */
+  uint8_t tx_checksum;
   uint8_t reserved[2];
 } hy_afxdp_config;
 typedef struct hy_afxdp_obtained {

@@ -11,6 +11,7 @@
  * the socket may be anything that a wrong HYBRID_CONTROL names, and a message may
  * come from another build.
  */
+#include "core/handover.h"
 #include "core/shard.h"
 
 #include <errno.h>
@@ -199,51 +200,12 @@ static int stats_page_map(hy_shard *shard, int fd) {
   return status;
 }
 
-/* The last error's sentence, where there is one. */
-static void note_detail(char *note) {
-  const char *detail = hy_error_detail();
-  size_t len = strnlen(detail, HY_CONTROL_NOTE_BYTES - 1);
-  memcpy(note, detail, len);
-  note[len] = '\0';
-}
-
-static int afxdp_attach(hy_shard *shard, const hy_handover_device *d, int fd, hy_attached *out) {
-  hy_afxdp_config config = {
-      .struct_size = sizeof config,
-      .ifindex = d->ifindex,
-      .queue = d->queue,
-      .xsk_fd = fd,
-      .map_fd = -1, /* the launcher enters it */
-      .ring_size = d->ring_size,
-      .copy = d->copy,
-      .busy_poll = d->busy_poll,
-      .strict = d->strict,
-  };
-  return hy_afxdp_attach(shard, &config, &out->afxdp);
-}
-
-/* Attaches what one row of a handover names and says in out what came of it. fd is taken over. */
-static int device_attach(hy_shard *shard, const hy_handover_device *d, int fd, hy_attached *out) {
-  *out = (hy_attached){.magic = HY_CONTROL_MAGIC, .ifindex = d->ifindex, .queue = d->queue};
-  switch (d->kind) {
-  case HY_CONTROL_AFXDP:
-    out->status = afxdp_attach(shard, d, fd, out);
-    break;
-  default:
-    close(fd);
-    out->status = -EPROTO;
-  }
-  if (out->status < 0)
-    note_detail(out->note);
-  return out->status;
-}
-
 static int devices_attach(hy_shard *shard, struct handover *h) {
   shard->ready.ndevices = h->body.ndevices;
   for (uint32_t i = 0; i < h->body.ndevices; i++) {
     int fd = h->fds[SERVED_FD_DEVICES + i];
     h->fds[SERVED_FD_DEVICES + i] = -1;
-    int status = device_attach(shard, &h->body.devices[i], fd, &shard->ready.devices[i]);
+    int status = handover_attach(shard, &h->body.devices[i], h->body.eal, fd, &shard->ready.devices[i]);
     if (status < 0 && !h->body.lenient)
       return status;
   }
@@ -252,8 +214,36 @@ static int devices_attach(hy_shard *shard, struct handover *h) {
 
 /* Kernel sockets, where they are asked for. As a fallback they may be missing, which is told. */
 static int kernel_attach(hy_shard *shard, const hy_handover_kernel *asked) {
-  shard->ready.kernel = asked->wanted ? -ENOSYS : 1;
-  return asked->wanted > 1 ? shard->ready.kernel : 0;
+  if (!asked->wanted) {
+    shard->ready.kernel = 1;
+    return 0;
+  }
+  const hy_uring_config config = {
+      .struct_size = sizeof config,
+      .sqpoll = asked->sqpoll,
+      .napi_busy_poll = asked->busy_poll,
+      .zerocopy = asked->zerocopy ? HY_URING_ZEROCOPY_AUTO : HY_URING_ZEROCOPY_NO,
+      .strict = asked->strict,
+  };
+  shard->ready.kernel = hy_uring_attach(shard, &config, NULL);
+  if (shard->ready.kernel < 0)
+    handover_note(shard->ready.kernel_note);
+  return asked->wanted > 1 || asked->strict ? shard->ready.kernel : 0;
+}
+
+/* As the application asks; DPDK keeps its descriptor of a frame in the frame. */
+static int shard_open(const hy_config *asked, const hy_handover *h, hy_shard **out) {
+  hy_config config;
+  hy_config_default(&config);
+  if (asked != NULL) {
+    if (asked->struct_size != sizeof config)
+      return -EINVAL;
+    config = *asked;
+  }
+  for (uint32_t i = 0; i < h->ndevices; i++)
+    if (h->devices[i].kind == HY_CONTROL_DPDK && config.frame_prefix_bytes < HY_DPDK_PREFIX)
+      config.frame_prefix_bytes = HY_DPDK_PREFIX;
+  return hy_shard_open(&config, out);
 }
 
 int hy_shard_open_served(const hy_config *config, hy_shard **out) {
@@ -270,7 +260,7 @@ int hy_shard_open_served(const hy_config *config, hy_shard **out) {
   if (!handover_valid(&h))
     goto fail;
   handover_terminate(&h.body);
-  status = hy_shard_open(config, &shard);
+  status = shard_open(config, &h.body, &shard);
   if (status != 0)
     goto fail;
 
@@ -339,7 +329,7 @@ void served_chores(struct hy_shard *shard) {
     }
     more.device.args[sizeof more.device.args - 1] = '\0';
     hy_attached attached;
-    device_attach(shard, &more.device, fd, &attached);
+    handover_attach(shard, &more.device, "", fd, &attached);
     (void)datagram_send(shard->control_fd, &attached, sizeof attached);
   }
 }

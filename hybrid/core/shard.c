@@ -155,6 +155,7 @@ err_free:
 }
 
 static void flush_tx(struct hy_shard *shard);
+static void let_go(struct hy_shard *shard, uint32_t index);
 
 void hy_shard_close(hy_shard *shard) {
   if (!shard)
@@ -174,8 +175,10 @@ void hy_shard_close(hy_shard *shard) {
     if (shard->transports[i] && shard->transports[i]->ops->fini)
       shard->transports[i]->ops->fini(shard->transports[i]);
   for (uint32_t i = 0; i < shard->ndevices; i++)
-    if (shard->devices[i])
+    if (shard->devices[i]) {
       shard->devices[i]->ops->close(shard->devices[i]);
+      let_go(shard, i);
+    }
   stack_fini(&shard->stack);
   if (shard->host)
     hy_host_close((hy_host *)shard->host);
@@ -207,6 +210,8 @@ int shard_add_device(hy_shard *shard, struct hy_device *dev) {
   dev->index = (uint8_t)index;
   dev->link = (uint8_t)link;
   shard->devices[index] = dev;
+  shard->held[index] = -1;
+  shard->last_device = index;
   if (index == shard->ndevices)
     shard->ndevices++;
   shard->live_devices++;
@@ -227,6 +232,17 @@ static void stats_add(struct hy_device_stats *to, const struct hy_device_stats *
   to->tx_errors += from->tx_errors;
 }
 
+void shard_hold(struct hy_shard *shard, uint32_t queue, int fd) {
+  assert(shard->devices[shard->last_device] && shard->held[shard->last_device] < 0);
+  shard->devices[shard->last_device]->queue = queue;
+  shard->held[shard->last_device] = fd;
+}
+
+static void let_go(struct hy_shard *shard, uint32_t index) {
+  if (shard->held[index] >= 0)
+    close(shard->held[index]);
+}
+
 void shard_remove_device(hy_shard *shard, struct hy_device *dev, int status) {
   assert(shard->devices[dev->index] == dev);
   stack_remove_link(&shard->stack, dev->link, status);
@@ -235,6 +251,7 @@ void shard_remove_device(hy_shard *shard, struct hy_device *dev, int status) {
   stats_add(&shard->gone, &last);
   shard->devices[dev->index] = NULL;
   shard->live_devices--;
+  let_go(shard, dev->index);
   dev->ops->close(dev);
 }
 

@@ -34,6 +34,8 @@ struct hy_shard {
   struct hy_device *devices[SHARD_DEVICES]; /* NULL: the place is free */
   uint32_t ndevices;                        /* places in use, up to the last */
   uint32_t live_devices;
+  uint32_t last_device;                         /* place of the one that was added last */
+  int held[SHARD_DEVICES];                      /* descriptors that end with a device; -1 */
   struct hy_device_stats gone;                  /* counters of devices that have left */
   struct transport *transports[PLACE_BACKENDS]; /* by enum hy_backend; NULL: there is none */
   struct transport *driven[PLACE_BACKENDS];     /* those of them that the loop runs */
@@ -69,6 +71,9 @@ void shard_follow_host(struct hy_shard *shard, hy_host *host);
 /* Ephemeral ports whose replies reach this shard. */
 void shard_set_ports(struct hy_shard *shard, uint16_t lo, uint16_t hi);
 void shard_notice(struct hy_shard *shard, const hy_notice *notice);
+
+/* The device that was added last is known by this number of its queue, and fd is closed when it goes. */
+void shard_hold(struct hy_shard *shard, uint32_t queue, int fd);
 
 /* served.c: takes the devices that the launcher has sent meanwhile. */
 void served_chores(struct hy_shard *shard);

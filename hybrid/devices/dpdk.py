@@ -5,6 +5,7 @@ Nothing of it is loaded into this process: DPDK ends a process that it does not 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +22,13 @@ _PLUGIN = "libhybrid-dpdk.so"
 _LOAD_WITHIN_S = 20.0
 _DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio")
 _CLASS_NETWORK = 0x02
-_LOADER = "import ctypes, os, sys; ctypes.CDLL(sys.argv[1], os.RTLD_NOW)"
+_LOADER = """
+import ctypes, os, sys
+try:
+    ctypes.CDLL(sys.argv[1], os.RTLD_NOW | os.RTLD_GLOBAL).hybrid_dpdk_plugin
+except (OSError, AttributeError) as error:
+    sys.exit(str(error))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +96,8 @@ def _version(major: str) -> str | None:
 
 
 def _plugin() -> Plugin | None:
-    """None: this build of hybrid has none. It lies where libhybrid itself was loaded from."""
-    path = _libhybrid_folder() / _PLUGIN
+    """None: this build of hybrid has none. It is looked for where libhybrid does (hybrid/dpdk/load.c)."""
+    path = Path(os.environ.get("HYBRID_DPDK_PLUGIN") or _libhybrid_folder() / _PLUGIN)
     if not path.exists():
         return None
     command = [sys.executable, "-P", "-c", _LOADER, str(path)]
@@ -105,7 +112,7 @@ def _plugin() -> Plugin | None:
     if done.returncode < 0:
         return Plugin(str(path), f"ended the process that loaded it by signal {-done.returncode}")
     said = done.stderr.strip().splitlines() or [f"ended its process with code {done.returncode}"]
-    return Plugin(str(path), said[-1].removeprefix("OSError: "))
+    return Plugin(str(path), said[-1])
 
 
 def _libhybrid_folder() -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,17 @@ from pyroute2.ethtool.ioctl import IoctlEthtool, NoSuchDevice, NotSupportedError
 
 from hybrid.errors import HybridError, from_errno
 
-__all__ = ["AFXDP_PEER_OFF", "Channels", "channels", "offloads_on", "set_channels", "set_offloads"]
+__all__ = [
+    "AFXDP_PEER_OFF",
+    "Channels",
+    "channels",
+    "interface_number",
+    "offloads_on",
+    "receive_queues",
+    "rss_queues",
+    "set_channels",
+    "set_offloads",
+]
 
 
 # Off on both ends of a veth pair, as an AF_XDP reader needs. A frame over veth otherwise carries a partial
@@ -39,6 +51,7 @@ AFXDP_PEER_OFF = (
 )
 
 
+_GRXFHINDIR = 0x38  # include/uapi/linux/ethtool.h
 _NONE: Mapping[int, str] = {}
 _REMEDIES_QUEUES = {
     # XDP on a veth wants a receive queue for each transmit queue of the far end.
@@ -84,12 +97,48 @@ def channels(name: str) -> Channels | None:
         raise
 
 
+def interface_number(name: str) -> int:
+    """0: there is none of that name (now)."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def receive_queues(name: str) -> int:
+    """Those in use; 1 where the driver doesn't say, 0 where there is no such interface."""
+    if not interface_number(name):
+        return 0
+    found = channels(name)
+    return max(1, found.receiving) if found is not None else 1
+
+
 def set_channels(name: str, combined: int, rx: int, tx: int) -> None:
     """Others (an interrupt of its own for link changes, say) stay as they are."""
     with _device(name, f"give {name} {combined + rx} receive queues", _REMEDIES_QUEUES) as device:
         wanted = device.get_channels()
         wanted["combined_count"], wanted["rx_count"], wanted["tx_count"] = combined, rx, tx
         device.set_channels(wanted)
+
+
+def rss_queues(name: str) -> tuple[int, ...] | None:
+    """The queues over which the card spreads flows (its indirection table); None: it does not say."""
+    try:
+        with _device(name, f"look at how {name} spreads flows") as device:
+            # struct ethtool_rxfh_indir: command, size, one queue for each slot. Asked first for its size.
+            (size,) = _indirection(device, 0)[1:2]
+            return tuple(sorted(set(_indirection(device, size)[2:])))
+    except HybridError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENODEV, errno.EINVAL):
+            return None
+        raise
+
+
+def _indirection(device: Any, slots: int) -> list[int]:
+    table = (ctypes.c_uint32 * (2 + slots))(_GRXFHINDIR, slots)
+    device.ifreq.gstrings = ctypes.cast(ctypes.byref(table), ctypes.c_void_p)
+    device.ioctl()
+    return list(table)
 
 
 def offloads_on(name: str, of: Iterable[str]) -> tuple[str, ...]:

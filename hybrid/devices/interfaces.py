@@ -11,7 +11,7 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from hybrid.devices import netdev
-from hybrid.devices.ethtool import Channels, channels
+from hybrid.devices.ethtool import Channels, channels, rss_queues
 from hybrid.devices.interrupts import Interrupt, of_device
 from hybrid.errors import HybridError
 
@@ -38,6 +38,7 @@ class Interface:
     running: bool
     numa_node: int | None
     channels: Channels | None
+    rss_queues: tuple[int, ...] | None
     features: netdev.Features | None
     queues: tuple[netdev.Queue, ...]
     interrupts: tuple[Interrupt, ...]
@@ -97,6 +98,7 @@ def _interface(
         running=row.get_attr("IFLA_OPERSTATE") in ("UP", "UNKNOWN"),
         numa_node=_numa_node(folder),
         channels=channels(name),
+        rss_queues=rss_queues(name),
         features=features.get(index),
         queues=rx,
         interrupts=tuple(replace(irq, queue=by_irq.get(irq.number, irq.queue)) for irq in interrupts),

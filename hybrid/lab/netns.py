@@ -29,6 +29,7 @@ __all__ = [
     "end_processes",
     "enter",
     "exists",
+    "is_at",
     "is_namespace",
     "own_cookie",
     "path_of",
@@ -94,16 +95,36 @@ def cookie_of(name: str) -> int | None:
     return run_in(name, own_cookie) if is_namespace(name) else None
 
 
+def is_at(path: Path, cookie: int) -> bool:
+    """Whether it is the namespace with this cookie that a process (/proc/PID/ns/net) is in, or a name keeps.
+
+    Only one that may be looked at, and is still there, is.
+    """
+
+    def inside() -> int:
+        _enter(path, str(path))
+        return own_cookie()
+
+    try:
+        return _in_thread(inside, "netns look") == cookie
+    except (OSError, HybridError):
+        return False
+
+
 def enter(name: str) -> None:
     """Moves the calling thread into the namespace, for good."""
     try:
-        fd = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC)
+        _enter(path_of(name), name)
     except FileNotFoundError:
         raise HybridError(
             f"there is no network namespace called {name}", "ip netns list shows those that exist"
         ) from None
     except PermissionError as error:
         raise from_errno(error.errno or 0, f"open the network namespace {name}") from None
+
+
+def _enter(path: Path, name: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         failed = _call("setns", fd, _CLONE_NEWNET)
     finally:

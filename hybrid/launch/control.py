@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hybrid._native import CData
 
 MAGIC: int = lib.HY_CONTROL_MAGIC
+PORT_QUEUE: int = lib.HY_CONTROL_PORT_QUEUE
 DEVICES_MAX: int = lib.HY_CONTROL_DEVICES
 PLACEMENTS_MAX: int = lib.HY_PLACEMENTS
 READY_BYTES = ffi.sizeof("hy_ready")

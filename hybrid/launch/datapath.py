@@ -13,9 +13,9 @@ from hybrid.agent import veth
 from hybrid.agent.apply import Agent
 from hybrid.agent.plan import Present
 from hybrid.bpf import Steering
+from hybrid.devices.ethtool import interface_number, receive_queues
 from hybrid.errors import BusyError, HybridError
-from hybrid.host.channels import interface_number, receive_queues
-from hybrid.launch.control import Copy, Device, Handover, Kernel, Kind, Wanted
+from hybrid.launch.control import PORT_QUEUE, Copy, Device, Handover, Kernel, Kind, Wanted
 from hybrid.launch.devices import Descriptor, open_device
 from hybrid.launch.ports import BoundPort
 from hybrid.policy import Backend, DpdkPort, Fallback, FrameDevice, Placement, Uring, Via, placements
@@ -55,7 +55,7 @@ class Interface:
             made.append(
                 Device(
                     self.ifindex,
-                    0,
+                    PORT_QUEUE,
                     strict=self.strict,
                     kind=Kind.DPDK,
                     queues=self.dpdk.queues,

@@ -332,11 +332,11 @@ class _Run:
         slot = self.slots.gone(key)
         if slot is None:
             return
+        self._describe()
         self.launch.warn(
             f"{slot.device.interface}: queue {slot.device.queue} was lost; "
             "ports with a fallback are on the kernel's sockets until it is back"
         )
-        self._describe()
 
     def _look_for_devices(self) -> None:
         """Gives the program what it has lost, once that is there again, and queues that are new."""
@@ -373,11 +373,11 @@ class _Run:
         slot = self.slots.came(device, obtained)
         if slot.in_service:
             self.settle_at = time.monotonic() + _SETTLE_S
+            self._describe()
             self.launch.warn(f"{device.interface}: queue {device.queue} is bypassed again")
         else:
             self.slots.looked(True, True)
             _log.debug("queue %d of %s: %s", device.queue, device.interface, obtained.note)
-        self._describe()
 
     def _settle(self) -> None:
         if self.settle_at is None or time.monotonic() < self.settle_at:

@@ -24,8 +24,7 @@ int stack_init(struct stack *st, const struct stack_config *config) {
   st->rcvbuf_bytes = limits->rcvbuf_bytes;
   st->sndbuf_bytes = limits->sndbuf_bytes;
   st->app_frames_max = limits->app_frames_max;
-  st->csum_leave_min = UINT32_MAX;
-  st->frame_room = arena_frame_room(st->arena);
+  st->plain_max = st->frame_room = arena_frame_room(st->arena);
   st->frames_reserve = arena_reserve(st->arena);
   st->port_lo = limits->port_lo;
   st->port_hi = limits->port_hi;
@@ -76,7 +75,7 @@ int stack_add_link(struct stack *st, struct hy_device *dev) {
   l->ifindex = dev->ifindex;
   link_refresh(st, l);
   if (dev->caps & DEVICE_TX_CSUM)
-    st->csum_leave_min = CSUM_LEAVE_MIN;
+    st->plain_max = CSUM_LEAVE_MIN - 1;
   if (index == st->nlinks)
     st->nlinks++;
   return (int)index;

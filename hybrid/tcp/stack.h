@@ -89,8 +89,8 @@ struct stack {
 
   /* limits, from the configuration */
   uint32_t rcvbuf_bytes, sndbuf_bytes, app_frames_max;
-  uint32_t csum_leave_min; /* CSUM_LEAVE_MIN where some device completes checksums, or UINT32_MAX */
   uint32_t frame_room;     /* payload of a fresh frame */
+  uint32_t plain_max;      /* that of a segment in one frame with its checksum done here */
   uint32_t frames_reserve; /* free frames below which received data is no longer kept */
   uint16_t port_lo, port_hi;
   uint8_t rcv_wscale; /* what rcvbuf_bytes needs */

@@ -116,8 +116,9 @@ drop:
 }
 
 /* A segment in several frames. What lies behind its end is cut off, so that all that is left is payload. */
-static __attribute__((noinline)) void input_chain(struct stack *st, struct packet *p, uint32_t header_len) {
+static __attribute__((noinline)) void input_chain(struct stack *st, struct packet *p) {
   struct frame *f = frame_meta(st->arena, p->frame);
+  uint32_t header_len = (uint32_t)(p->l4[12] >> 4) * 4;
   packet_cut(st->arena, p->frame, (uint32_t)(p->l4_off - f->off) + p->l4_len);
   if (p->l4_off + header_len > (uint32_t)f->off + f->len) {
     st->stats->drop_tcp_header++;
@@ -145,7 +146,7 @@ void tcp_input(struct stack *st, struct packet *p) {
   uint8_t flags = frame_meta(st->arena, p->frame)->flags;
   if (__builtin_expect(flags & (FRAME_CSUM_GOOD | FRAME_MORE), 0)) { /* one test for both */
     if (flags & FRAME_MORE) {
-      input_chain(st, p, header_len);
+      input_chain(st, p);
       return;
     }
   } else if (!checksum_good(p)) {

@@ -97,10 +97,9 @@ static inline uint32_t advertise(const struct stack *st, struct tcp_conn *c, uin
  * summed as its words are written, the connection's constant part of it (wire_sum) once for all: to read back
  * what has just been written in smaller pieces would stall.
  */
-static inline __attribute__((always_inline)) void finish_segment(struct stack *st, struct tcp_conn *c,
-                                                                 uint32_t frame, uint8_t *payload,
-                                                                 uint32_t len, uint32_t seq, uint8_t flags,
-                                                                 uint32_t rest, uint64_t rest_sum) {
+static inline __attribute__((always_inline)) void
+finish_segment(struct stack *st, struct tcp_conn *c, uint32_t frame, uint8_t *payload, uint32_t len,
+               uint32_t seq, uint8_t flags, uint32_t rest, uint64_t rest_sum, bool leave) {
   uint64_t sum = c->wire_sum;
   bool usual = !(flags & TCP_SYN) && c->ooo == RANGE_NONE;
   uint32_t optlen = __builtin_expect(usual, 1) ? put_usual_options(st, c, payload, &sum)
@@ -116,7 +115,7 @@ static inline __attribute__((always_inline)) void finish_segment(struct stack *s
   sum =
       csum_carry(sum, csum_word(seq) + csum_word(ack) + csum_word(word) + csum_word(header_len + len + rest));
   uint16_t check;
-  if (__builtin_expect(len + rest >= st->csum_leave_min, 0) && link_completes(&st->links[c->path.link]))
+  if (leave) /* to the device */
     check = packet_leave_checksum(
         st, frame, p, pseudo_sum(c->key.local, c->key.remote, PROTO_TCP, header_len + len + rest), 16);
   else
@@ -153,22 +152,27 @@ bool tcp_send_control(struct stack *st, struct tcp_conn *c, uint8_t flags, uint3
     st->stats->tcp_blocked_no_frames++;
     return false;
   }
-  finish_segment(st, c, frame, frame_data(st->arena, frame), 0, seq, flags, 0, 0);
+  finish_segment(st, c, frame, frame_data(st->arena, frame), 0, seq, flags, 0, 0, false);
   return true;
 }
 
 /* Whether the piece can leave in its own frame: nobody else reads it, and the bytes before it are nobody's.
  */
-static bool leaves_in_place(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
+static bool headers_fit(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
   const struct frame *f = frame_meta(st->arena, node->frame);
   uint32_t ip = c->flags & CONN_IP4 ? IP4_LEN : IP6_LEN;
   uint32_t headers = FRAME_TX_ROOM + ETH_LEN + c->vlan_len + ip + TCP_LEN + 40;
-  return f->head == node->off && node->off >= headers && !(f->flags & FRAME_IN_DEVICE) && node->len <= c->mss;
+  return f->head == node->off && node->off >= headers && !(f->flags & FRAME_IN_DEVICE);
+}
+
+/* As a segment that takes nothing but its headers. */
+static bool leaves_in_place(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
+  return node->len <= st->plain_max && headers_fit(st, c, node);
 }
 
 /* Large enough to be a segment of its own, and free to be one. */
 static bool worth_in_place(const struct stack *st, const struct tcp_conn *c, const struct tx_node *node) {
-  return 2 * node->len >= c->mss && leaves_in_place(st, c, node);
+  return 2 * node->len >= c->mss && node->len <= c->mss && headers_fit(st, c, node);
 }
 
 /*
@@ -219,56 +223,71 @@ static inline uint8_t note_data(struct stack *st, struct tcp_conn *c, uint32_t s
   return flags;
 }
 
+/* What the path takes in one segment: a route that has changed may take less than was agreed on. */
+static uint32_t path_mss(const struct tcp_conn *c) {
+  uint32_t headers = (c->flags & CONN_IP4 ? IP4_LEN : IP6_LEN) + TCP_LEN;
+  return c->path.mtu_bytes - headers - (c->flags & CONN_TS ? TCP_TS_LEN : 0);
+}
+
+/* Adds pieces from `node` on, until the payload that starts at seq has len bytes or there is no room. */
+static void chain_pieces(struct stack *st, struct chain *chain, const struct tx_node *node, uint32_t seq,
+                         uint32_t len) {
+  while (chain->bytes < len) {
+    uint32_t from = seq + chain->bytes - node->seq, some = min32(node->len - from, len - chain->bytes);
+    /* Half a piece would have its other half copied, as its frame is then being read. */
+    if (some < node->len - from && chain->bytes >= len / 4 * 3)
+      return;
+    if (chain_add(st, chain, node->frame, node->off + from, some, true) < some || node->next == NODE_NONE)
+      return;
+    node = &st->tx_nodes[node->next];
+  }
+}
+
 /*
- * A segment of up to len bytes that no frame holds. Where the first piece is whole and may leave in place,
- * headers are written in front of it. The segment ends early before a piece that would not fit whole, where
- * most of it is full: half of a piece is copied in the next segment, as its frame is being read for this one.
+ * A segment beyond what send_data() does in a straight line: of more bytes than a frame holds, or with a
+ * checksum that the device completes. Where the first piece is whole and may leave in place, headers are
+ * written in front of it.
  */
-static __attribute__((noinline)) uint32_t send_chain(struct stack *st, struct tcp_conn *c,
+static __attribute__((noinline)) uint32_t send_large(struct stack *st, struct tcp_conn *c,
                                                      const struct tx_node *node, uint32_t seq, uint32_t len,
                                                      uint8_t flags) {
   struct arena *arena = st->arena;
-  bool in_place = seq == node->seq && leaves_in_place(st, c, node);
+  const struct link *link = &st->links[c->path.link];
+  len = min32(len, path_mss(c));
   uint32_t head;
-  if (in_place) {
+  bool whole = seq == node->seq && node->len <= len && headers_fit(st, c, node);
+  if (whole && (node->next == NODE_NONE || 2 * node->len >= c->mss || len > st->frame_room)) {
     head = node->frame;
     frame_ref(arena, head);
     frame_meta(arena, head)->off = node->off;
     frame_meta(arena, head)->len = (uint16_t)node->len;
     st->stats->tcp_out_in_place++;
   } else {
-    head = frame_alloc(arena);
+    uint32_t copied = len <= st->frame_room ? len : 0;
+    head = copied > 0 ? gather(st, c, node, seq, &copied) : frame_alloc(arena);
     if (head == FRAME_NONE) {
-      st->stats->tcp_blocked_no_frames++;
+      st->stats->tcp_blocked_no_frames += copied == 0;
       return 0;
     }
+    frame_meta(arena, head)->len = (uint16_t)copied;
+    whole = false;
   }
-  struct frame *f = frame_meta(arena, head);
-  uint32_t here = f->len;
   uint8_t *payload = frame_data(arena, head);
+  uint32_t here = frame_meta(arena, head)->len;
+  frame_meta(arena, head)->flags |= FRAME_IN_DEVICE; /* the next piece may be in the same frame */
   struct chain chain;
-  f->flags |= FRAME_IN_DEVICE; /* the next pieces may be parts of the same frame */
-  chain_begin(st, &chain, &st->links[c->path.link], head);
-  if (in_place)
-    node = node->next == NODE_NONE ? NULL : &st->tx_nodes[node->next];
-  while (node && chain.bytes < len) {
-    uint32_t from = seq + chain.bytes - node->seq, left = len - chain.bytes;
-    uint32_t some = min32(node->len - from, left);
-    if (some < node->len - from && chain.bytes >= len / 4 * 3)
-      break;
-    if (chain_add(st, &chain, node->frame, node->off + from, some, true) < some)
-      break;
-    node = node->next == NODE_NONE ? NULL : &st->tx_nodes[node->next];
-  }
+  chain_begin(st, &chain, link, head);
+  if (len > st->frame_room && (!whole || node->next != NODE_NONE))
+    chain_pieces(st, &chain, whole ? &st->tx_nodes[node->next] : node, seq, len);
   if (chain.bytes == 0) {
     st->stats->tcp_blocked_no_frames++;
     packet_drop(arena, head);
     return 0;
   }
   len = chain.bytes;
-  st->stats->tcp_out_chained++;
+  st->stats->tcp_out_chained += chain.frames > 1;
   flags = note_data(st, c, seq, seq + len, flags);
-  finish_segment(st, c, head, payload, here, seq, flags, len - here, chain.sum);
+  finish_segment(st, c, head, payload, here, seq, flags, len - here, chain.sum, link_completes(link));
   return len;
 }
 
@@ -284,15 +303,15 @@ static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint
   uint32_t frame;
   uint8_t *payload;
   bool last = node->next == NODE_NONE;
-  if (seq == node->seq && node->len <= len &&
-      (last ? leaves_in_place(st, c, node) : worth_in_place(st, c, node))) {
+  if (seq == node->seq && node->len <= len && (last || 2 * node->len >= c->mss) &&
+      leaves_in_place(st, c, node)) {
     len = node->len;
     frame = node->frame;
     payload = frame_base(st->arena, frame) + node->off;
     frame_ref(st->arena, frame);
     st->stats->tcp_out_in_place++;
-  } else if (__builtin_expect(len > st->frame_room, 0)) {
-    return send_chain(st, c, node, seq, len, flags);
+  } else if (__builtin_expect(len > st->plain_max, 0)) {
+    return send_large(st, c, node, seq, len, flags);
   } else {
     frame = gather(st, c, node, seq, &len);
     if (frame == FRAME_NONE)
@@ -300,7 +319,7 @@ static uint32_t send_data(struct stack *st, struct tcp_conn *c, uint32_t n, uint
     payload = frame_data(st->arena, frame);
   }
   flags = note_data(st, c, seq, seq + len, flags);
-  finish_segment(st, c, frame, payload, len, seq, flags, 0, 0);
+  finish_segment(st, c, frame, payload, len, seq, flags, 0, 0, false);
   return len;
 }
 

@@ -307,7 +307,7 @@ int udp_push(struct stack *st, struct queue *q, const hy_sga *sga, const hy_addr
   store16(h + 6, 0);
   uint64_t pseudo = pseudo_sum(source, peer->ip, PROTO_UDP, total);
   uint16_t sum;
-  if (len >= st->csum_leave_min && link_completes(&st->links[path.link]))
+  if (len >= CSUM_LEAVE_MIN && link_completes(&st->links[path.link]))
     sum = packet_leave_checksum(st, frame, h, pseudo, 6);
   else
     sum = csum_fold(csum_add(csum_carry(pseudo, rest_sum), h, f->len));

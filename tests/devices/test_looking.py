@@ -176,7 +176,8 @@ def test_dpdk_is_found_by_its_files_and_cards_by_the_driver_that_has_them(tmp_pa
 @pytest.mark.parametrize(
     ("source", "word"),
     [
-        ("", "loads"),
+        ("int hybrid_dpdk_plugin;", "loads"),
+        ("", "undefined symbol: hybrid_dpdk_plugin"),
         ("void __attribute__((constructor)) end(void) { __builtin_trap(); }", "by signal"),
         ("extern void nowhere(void); void (*p)(void) = nowhere;", "undefined symbol"),
         ("extern void exit(int); void __attribute__((constructor)) end(void) { exit(3); }", "code 3"),
@@ -188,7 +189,7 @@ def test_a_plugin_that_ends_its_process_does_not_end_ours(
     write(tmp_path / "plugin.c", source + "\n")
     built = tmp_path / "libhybrid-dpdk.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", built, tmp_path / "plugin.c"], check=True)
-    monkeypatch.setattr(dpdk, "_libhybrid_folder", lambda: tmp_path)
+    monkeypatch.setenv("HYBRID_DPDK_PLUGIN", str(built))
     found = dpdk.look().plugin
     assert found is not None
     assert word in (found.problem or "loads")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hybrid.agent.changes import Change, Journal, Undone
 from hybrid.agent.settings import Affinity, Hugepages, Offload, as_dict, from_dict
 from hybrid.agent.state import Namespace
+from hybrid.devices import ethtool
 from hybrid.devices.interfaces import Interface
 from hybrid.devices.interrupts import Interrupt
 from hybrid.doctor import Outcome
-from hybrid.doctor.stages import Wanted, hugepages, irq, stage
+from hybrid.doctor.stages import Wanted, channels, hugepages, irq, stage
 from hybrid.errors import HybridError
 
 HERE = Namespace(1, 2, "this boot")
@@ -149,7 +152,7 @@ def test_a_setting_survives_its_record(setting: Affinity | Hugepages | Offload) 
 def card(*interrupts: Interrupt, node: int | None = None) -> Interface:
     return Interface(
         name="eth7", ifindex=7, driver="virtio_net", kind=None, device="virtio/virtio2", mtu_bytes=1500,
-        up=True, running=True, numa_node=node, channels=None, features=None, queues=(), interrupts=interrupts,
+        up=True, running=True, numa_node=node, channels=None, rss_queues=None, features=None, queues=(), interrupts=interrupts,
         xdp_program=False,
     )  # fmt: skip
 
@@ -224,3 +227,45 @@ def test_without_cores_to_send_them_to_nothing_is_changed(
     (found,) = irq.check(Wanted(("eth7",)), root)
     assert (found.finding.outcome, found.steps) == (Outcome.INCONCLUSIVE, ())
     assert "--cores" in (found.finding.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("queues", "spread", "outcome", "steps"),
+    [
+        (2, (0, 1), Outcome.YES, 0),
+        (2, None, Outcome.YES, 0),
+        (2, (0,), Outcome.NO, 0),  # a queue to which no flow goes: the table is whoever's made it
+        (4, (0, 1), Outcome.NO, 1),
+        (16, (0, 1), Outcome.NO, 0),  # more than there can be
+    ],
+)
+def test_as_many_queues_as_are_served_and_flows_on_all_of_them(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    queues: int,
+    spread: tuple[int, ...] | None,
+    outcome: Outcome,
+    steps: int,
+) -> None:
+    now = ethtool.Channels(combined=2, rx=0, tx=0, combined_max=8, rx_max=0, tx_max=0)
+    played(monkeypatch, replace(card(), channels=now, rss_queues=spread))
+    (found,) = channels.check(Wanted(("eth7",), queues=queues), root)
+    assert (found.finding.outcome, len(found.steps)) == (outcome, steps)
+    assert found.finding.outcome is Outcome.YES or found.finding.remedy
+
+
+def test_the_queues_of_a_cards_indirection_table_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel, played: first it says how large the table is, then it fills it in."""
+    table = [0, 1, 0, 3]
+
+    def ioctl(device: Any) -> None:
+        row = ctypes.cast(device.ifreq.gstrings, ctypes.POINTER(ctypes.c_uint32))
+        assert row[0] == 0x38
+        for slot in range(row[1]):
+            row[2 + slot] = table[slot]
+        row[1] = len(table)
+
+    monkeypatch.setattr(ethtool.IoctlEthtool, "ioctl", ioctl)
+    assert ethtool.rss_queues("lo") == (0, 1, 3)
+    monkeypatch.undo()
+    assert ethtool.rss_queues("lo") is None

@@ -575,10 +575,7 @@ static void the_lock_limit_counts_the_arena_once_for_every_socket(void) {
 
 #define SCENARIO(name)                                                                                       \
   { #name, name }
-static const struct {
-  const char *name;
-  void (*run)(void);
-} scenarios[] = {
+static const struct scenario scenarios[] = {
     SCENARIO(frames_cross_both_ways_on_every_queue),
     SCENARIO(the_longest_frame_fits_and_a_received_one_has_room_for_headers),
     SCENARIO(a_frame_is_marked_until_it_has_left),
@@ -598,19 +595,5 @@ static const struct {
 };
 
 int main(int argc, char **argv) {
-  size_t count = sizeof scenarios / sizeof *scenarios;
-  if (argc == 2 && strcmp(argv[1], "--list") == 0) {
-    for (size_t i = 0; i < count; i++)
-      puts(scenarios[i].name);
-    return 0;
-  }
-  if (argc != 3)
-    return 2;
-  generic = strcmp(argv[2], "generic") == 0;
-  for (size_t i = 0; i < count; i++)
-    if (strcmp(argv[1], scenarios[i].name) == 0) {
-      scenarios[i].run();
-      return 0;
-    }
-  return 2;
+  return scenario_main(argc, argv, scenarios, sizeof scenarios / sizeof *scenarios);
 }

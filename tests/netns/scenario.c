@@ -80,6 +80,17 @@ void interface_set(const char *ifname, bool up) {
   close(fd);
 }
 
+void mtu_set(int mtu_bytes) {
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  CHECK(fd >= 0);
+  for (int i = 0; i < 2; i++) {
+    struct ifreq request = {.ifr_mtu = mtu_bytes};
+    memcpy(request.ifr_name, ends[i].ifname, strlen(ends[i].ifname));
+    CHECK(ioctl(fd, SIOCSIFMTU, &request) == 0);
+  }
+  close(fd);
+}
+
 void receive(struct hy_device *dev, uint32_t *frames, uint32_t count) {
   uint64_t deadline = in_seconds(5);
   for (uint32_t have = 0; have < count;) {
@@ -99,4 +110,21 @@ void privileges_drop(void) {
   struct __user_cap_data_struct data[2] = {0};
   CHECK(syscall(SYS_capset, &header, data) == 0);
   CHECK(socket(AF_XDP, SOCK_RAW, 0) == -1 && errno == EPERM);
+}
+
+int scenario_main(int argc, char **argv, const struct scenario *scenarios, size_t count) {
+  if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+    for (size_t i = 0; i < count; i++)
+      puts(scenarios[i].name);
+    return 0;
+  }
+  if (argc != 3)
+    return 2;
+  generic = strcmp(argv[2], "generic") == 0;
+  for (size_t i = 0; i < count; i++)
+    if (strcmp(argv[1], scenarios[i].name) == 0) {
+      scenarios[i].run();
+      return 0;
+    }
+  return 2;
 }

@@ -38,6 +38,13 @@ extern struct end ends[2]; /* va, vb */
 bool before(uint64_t deadline_ns);
 uint64_t in_seconds(unsigned seconds);
 
+struct scenario {
+  const char *name;
+  void (*run)(void);
+};
+/* PROGRAM --list, or PROGRAM SCENARIO native|generic. */
+int scenario_main(int argc, char **argv, const struct scenario *scenarios, size_t count);
+
 /* Attaches both ends and makes their arenas. */
 void wire_up_frames(uint32_t frames);
 hy_afxdp_config config_of(const struct end *end, uint32_t queue);
@@ -45,6 +52,8 @@ struct hy_device *queue_open(struct end *end, uint32_t queue);
 void queue_close(struct hy_device *dev);
 void nothing_leaked(void);
 void interface_set(const char *ifname, bool up);
+/* Of va and vb. */
+void mtu_set(int mtu_bytes);
 /* Polls until `count` frames have come, which are then the caller's. */
 void receive(struct hy_device *dev, uint32_t *frames, uint32_t count);
 

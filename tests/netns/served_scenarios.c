@@ -247,22 +247,11 @@ static void an_arena_that_may_not_be_locked_has_an_error_of_its_own(void) {
 
 #define SCENARIO(name)                                                                                       \
   { #name, name }
-static const struct {
-  const char *name;
-  void (*run)(void);
-} scenarios[] = {
+static const struct scenario scenarios[] = {
     SCENARIO(a_process_without_privileges_serves_by_what_it_was_handed),
     SCENARIO(an_arena_that_may_not_be_locked_has_an_error_of_its_own),
 };
 
 int main(int argc, char **argv) {
-  if (argc != 3)
-    return 2;
-  generic = strcmp(argv[2], "generic") == 0;
-  for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
-    if (strcmp(argv[1], scenarios[i].name) == 0) {
-      scenarios[i].run();
-      return 0;
-    }
-  return 2;
+  return scenario_main(argc, argv, scenarios, sizeof scenarios / sizeof *scenarios);
 }

@@ -1,7 +1,7 @@
 """The AF_XDP device on a real kernel: frames over a veth pair, in native and in generic mode.
 
-What is tested is C, so the scenarios are C: ``afxdp_scenarios.c`` and ``served_scenarios.c``,
-each named after the behaviour that it checks. This file makes a network namespace with both
+What is tested is C, so the scenarios are C: ``afxdp_scenarios.c``, ``offload_scenarios.c`` and
+``served_scenarios.c``, each named after the behaviour that it checks. This file makes a network namespace with both
 ends of the pair in it and runs them there.
 """
 
@@ -16,6 +16,7 @@ import pytest
 
 BUILD = Path(os.environ.get("HYBRID_BUILD", Path(__file__).resolve().parents[2] / "build"))
 PROGRAM = BUILD / "tests" / "netns" / "afxdp-scenarios"
+OFFLOAD_PROGRAM = BUILD / "tests" / "netns" / "offload-scenarios"
 SERVED_PROGRAM = BUILD / "tests" / "netns" / "served-scenarios"
 NETNS = f"afxdp-test-{os.getpid()}"
 QUEUES = 4
@@ -37,6 +38,19 @@ SCENARIOS = (
     "a_handed_socket_serves_a_process_without_privileges",
     "an_arena_beyond_the_lock_limit_is_refused_by_name",
     "the_lock_limit_counts_the_arena_once_for_every_socket",
+)
+
+OFFLOAD_SCENARIOS = (
+    "packets_of_several_frames_cross_whole",
+    "a_burst_that_ends_within_a_packet_keeps_what_it_has",
+    "a_ring_without_room_for_all_of_a_packet_takes_none_of_it",
+    "without_several_buffers_a_packet_is_one_frame",
+    "queues_share_one_registration",
+    "shared_memory_is_counted_against_the_lock_limit_once",
+    "a_checksum_that_was_left_is_right_on_the_wire",
+    "an_arena_of_hugepages_is_registered_as_any",
+    "a_link_that_was_down_goes_on_and_is_not_lost",
+    "an_interface_that_was_deleted_is_told_for_good",
 )
 
 SERVED_SCENARIOS = (
@@ -69,12 +83,33 @@ def netns() -> Iterator[str]:
         run("ip", "netns", "del", NETNS)
 
 
-def test_every_scenario_of_the_program_is_run_here() -> None:
-    """A scenario that is added to the program and forgotten here would never fail."""
-    if not PROGRAM.exists():
-        pytest.skip(f"{PROGRAM} is not built (ninja -C build)")
-    listed = subprocess.run([PROGRAM, "--list"], check=True, capture_output=True, text=True)
-    assert tuple(listed.stdout.split()) == SCENARIOS
+@pytest.mark.parametrize(
+    ("program", "scenarios"),
+    [(PROGRAM, SCENARIOS), (OFFLOAD_PROGRAM, OFFLOAD_SCENARIOS), (SERVED_PROGRAM, SERVED_SCENARIOS)],
+)
+def test_every_scenario_of_the_programs_is_run_here(program: Path, scenarios: tuple[str, ...]) -> None:
+    """A scenario that is added to a program and forgotten here would never fail."""
+    if not program.exists():
+        pytest.skip(f"{program} is not built (ninja -C build)")
+    listed = subprocess.run([program, "--list"], check=True, capture_output=True, text=True)
+    assert tuple(listed.stdout.split()) == scenarios
+
+
+@pytest.fixture
+def hugepages() -> Iterator[None]:
+    """Enough reserved for two arenas; given back afterwards."""
+    knob = Path("/proc/sys/vm/nr_hugepages")
+    before = int(knob.read_text())
+    try:
+        knob.write_text(str(before + 8))
+    except OSError as error:
+        pytest.skip(f"no hugepages can be reserved: {error}")
+    try:
+        if int(knob.read_text()) < before + 4:
+            pytest.skip("the memory is too fragmented for hugepages")
+        yield
+    finally:
+        knob.write_text(str(before))
 
 
 def run_scenario(netns: str, program: Path, scenario: str, mode: str) -> None:
@@ -94,6 +129,15 @@ def run_scenario(netns: str, program: Path, scenario: str, mode: str) -> None:
 def test_device(netns: str, scenario: str, mode: str) -> None:
     """One behaviour in one mode."""
     run_scenario(netns, PROGRAM, scenario, mode)
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+@pytest.mark.parametrize("scenario", OFFLOAD_SCENARIOS)
+def test_offload(netns: str, scenario: str, mode: str, request: pytest.FixtureRequest) -> None:
+    """What later kernels can do."""
+    if "hugepages" in scenario:
+        request.getfixturevalue("hugepages")
+    run_scenario(netns, OFFLOAD_PROGRAM, scenario, mode)
 
 
 @pytest.mark.parametrize("mode", ["native", "generic"])

@@ -202,7 +202,7 @@ def test_hugepages_are_reserved_and_given_back(cli: Cli, reserved: dict[int | No
     assert total() == reserved
 
 
-def test_a_clean_elsewhere_does_not_take_them_away_and_one_of_everywhere_does(
+def test_a_clean_in_another_namespace_does_not_take_them_away(
     cli: Cli, reserved: dict[int | None, int]
 ) -> None:
     free = max(pool.free for pool in hugepages.pools() if pool.size_kib == hugepages.default_kib())
@@ -216,6 +216,13 @@ def test_a_clean_elsewhere_does_not_take_them_away_and_one_of_everywhere_does(
     assert total() != reserved
     cli("clean")
     assert total() == reserved
+
+
+def test_a_namespace_is_known_by_its_cookie_and_not_by_its_number() -> None:
+    mine = Path("/proc/self/ns/net")
+    assert netns.is_at(mine, netns.own_cookie())
+    assert not netns.is_at(mine, netns.own_cookie() + 1)
+    assert not netns.is_at(Path("/proc/0/ns/net"), netns.own_cookie())
 
 
 def test_a_namespace_that_is_gone_has_its_hugepages_given_back_by_the_next_clean(

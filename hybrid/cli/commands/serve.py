@@ -1,4 +1,4 @@
-"""``hybrid serve kv|echo``: the programs that come with this package, on the steered interfaces."""
+"""``hybrid serve kv|echo|relay``: the programs that come with this package, on the steered interfaces."""
 
 from __future__ import annotations
 
@@ -64,3 +64,9 @@ def echo(
     raise typer.Exit(
         run_program(session(ctx), [program("hybrid-echo"), *ctx.args], interface, user, backend, policy)
     )
+
+
+@app.command(context_settings=_PASS_ON)
+def relay(ctx: typer.Context, interface: InterfaceOption = None, user: UserOption = None) -> None:
+    """The relay: takes connections here and forwards them, as in -- --port 80 --to 10.0.0.9:8080."""
+    raise typer.Exit(run_program(session(ctx), [program("hybrid-relay"), *ctx.args], interface, user))

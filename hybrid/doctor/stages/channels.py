@@ -18,6 +18,7 @@ from hybrid.devices.interfaces import Interface
 from hybrid.doctor.finding import Finding, Outcome
 from hybrid.doctor.stages.stage import Checked, Wanted, remedy, subjects
 from hybrid.errors import HybridError
+from hybrid.ranges import format_ranges
 
 __all__ = ["check"]
 
@@ -40,7 +41,11 @@ def _check(interface: Interface, wanted: Wanted) -> Checked:
         fewer = f"hybrid doctor --interface {name} --queues {now.receiving_max}"
         return Checked(Finding(_NAME, Outcome.NO, detail, remedy=fewer))
     if now.receiving == queues:
-        return Checked(Finding(_NAME, Outcome.YES, detail))
+        spread = interface.rss_queues
+        if spread is None or spread == tuple(range(queues)):
+            return Checked(Finding(_NAME, Outcome.YES, detail))
+        detail = f"{detail}; but the card spreads flows over {format_ranges(spread)} alone (RSS)"
+        return Checked(Finding(_NAME, Outcome.NO, detail, remedy=f"ethtool -X {name} equal {queues}"))
     asked = "" if wanted.queues is None else f" --queues {wanted.queues}"
     found = Finding(_NAME, Outcome.NO, detail, remedy=remedy(_NAME, interface, asked))
     if now.combined_max:
