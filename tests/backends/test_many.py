@@ -58,7 +58,7 @@ def test_a_busy_connection_does_not_keep_others_waiting(talk: Meeting, role: str
     busy, busy_theirs = talk.meet(role)
     quiet, quiet_theirs = talk.meet(role)
     taken = busy_theirs.pop()
-    pushing = busy.push(64 << 20)
+    pushing = busy.push(32 << 20)
     round_trips(quiet, quiet_theirs, 20)
     pushed = pushing.result()
     busy.shutdown()

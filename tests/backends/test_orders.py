@@ -100,7 +100,7 @@ def test_a_port_can_be_listened_on_again_at_once(talk: Meeting) -> None:
 
 
 def test_a_port_belongs_to_one_listener(talk: Meeting) -> None:
-    listener, address = talk.listen(talk.us)
+    _, address = talk.listen(talk.us)
     second = talk.us.stream()
     second.bind(address, errno.EADDRINUSE)
 

@@ -77,9 +77,8 @@ def test_tokens(meet: Meet) -> None:
     waiting[0].result(errno.ECANCELED)
     again = ours.pop(1)
     for pending in [*waiting[1:], again]:
-        pushed = theirs.push(1).result()
+        theirs.push(1)
         assert pending.result().bytes == 1
-    assert pushed.total == 64
 
 
 def test_descriptors(talk: Meeting) -> None:
@@ -107,7 +106,7 @@ def test_a_connection_waits_to_be_accepted_until_there_is_a_descriptor(talk: Mee
 def test_connections(talk: Meeting) -> None:
     if not talk.row.stack:
         return  # the kernel has its own limits
-    listener, address = talk.listen(talk.them, backlog=64)
+    _, address = talk.listen(talk.them, backlog=64)
     clients = [talk.us.stream() for _ in range(40)]
     outcomes = [client.connect(address).outcome() for client in clients]
     refused = [outcome for outcome in outcomes if outcome.status == -errno.ENOBUFS]

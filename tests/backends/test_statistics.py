@@ -58,7 +58,9 @@ def test_every_connection_is_counted(talk: Meeting, role: str) -> None:
     for _ in range(7):
         talk.meet(role)
     grown = counting.grown()
-    assert (grown["tcp_opened_passive"], grown["tcp_opened_active"]) == ((7, 0) if role == "server" else (0, 7))
+    assert (grown["tcp_opened_passive"], grown["tcp_opened_active"]) == (
+        (7, 0) if role == "server" else (0, 7)
+    )
 
 
 def test_a_frame_that_came_is_a_packet_or_a_drop_with_a_name(talk: Meeting, role: str) -> None:
@@ -87,7 +89,9 @@ def test_a_clean_transfer_drops_nothing(talk: Meeting, role: str) -> None:
     # on a busy machine it may send something again.
     noise = {"drop_mac", "drop_ethertype", "drop_icmp", "drop_protocol", "drop_not_local", "drop_ip_option"}
     noise |= {"drop_duplicate"}
-    assert {name: n for name, n in grown.items() if name.startswith("drop_") and n and name not in noise} == {}
+    assert {
+        name: n for name, n in grown.items() if name.startswith("drop_") and n and name not in noise
+    } == {}
     assert grown["tcp_resets_in"] == grown["tcp_resets_out"] == 0
 
 

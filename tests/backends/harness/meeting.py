@@ -78,7 +78,9 @@ class Meeting:
         ours = [spec for spec in specs if spec is not None]
         for spec, limits in zip(specs, (config, ROOMY), strict=True):  # only ours run out
             if spec is not None:
-                spec.arguments[:0] = [w for key, value in limits.items() for w in ("--config", f"{key}={value}")]
+                spec.arguments[:0] = [
+                    w for key, value in limits.items() for w in ("--config", f"{key}={value}")
+                ]
         if self.pair.us.one_process and len(ours) == 2:
             ends += launch(ours, self.places[0].side, self._log)
         else:
@@ -127,5 +129,3 @@ class Meeting:
         accepting.result()
         listener.close()
         return (server, client) if role == "server" else (client, server)  # type: ignore[return-value]
-
-

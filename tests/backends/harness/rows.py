@@ -182,6 +182,9 @@ class Pair:
     def wire(self) -> Wire:
         return self.us.wire
 
+    def does(self, group: str) -> bool:
+        return self.groups is None or group in self.groups
+
 
 # What two of our backends are tested in against each other.
 _TOGETHER = frozenset({"sizes", "halves", "resets", "many", "pressure", "datagrams"})

@@ -97,9 +97,7 @@ def lay(wire: Wire, name: str, folder: Path) -> Iterator[tuple[Place, Place]]:
             side = Side(f"{name}-tap", "hyt0", _V4[1], _V6[1])
             stack.callback(side.reap)
             side.call(link.prepare_namespace)
-            places = [
-                Place(wire, side, (_V4[i], _V6[i]), 7, _MACS[i], folder, i == 0) for i in range(2)
-            ]
+            places = [Place(wire, side, (_V4[i], _V6[i]), 7, _MACS[i], folder, i == 0) for i in range(2)]
         for place, far in (places, places[::-1]):
             place.far = far
         yield places[0], places[1]
