@@ -137,14 +137,14 @@ static int bind_own(int fd, const hy_afxdp_config *config, hy_afxdp_obtained *go
       .sxdp_queue_id = config->queue,
   };
   uint16_t mode = config->copy == HY_XDP_ZEROCOPY ? XDP_ZEROCOPY : config->copy == HY_XDP_COPY ? XDP_COPY : 0;
-  bool multi = config->multi_buffer != HY_XDP_WITHOUT;
+  bool multi = config->multi_buffer != HY_REQUEST_NO;
   for (;;) {
     address.sxdp_flags = (uint16_t)(XDP_USE_NEED_WAKEUP | mode | (multi ? XDP_USE_SG : 0));
     int status = bind_patiently(fd, &address);
     got->multi_buffer = status == 0 && multi;
     if (status == -EOPNOTSUPP && mode == XDP_ZEROCOPY && !config->strict)
       mode = XDP_COPY;
-    else if ((status == -EINVAL || status == -EOPNOTSUPP) && multi && config->multi_buffer == HY_XDP_TRY)
+    else if ((status == -EINVAL || status == -EOPNOTSUPP) && multi && config->multi_buffer == HY_REQUEST_AUTO)
       multi = false;
     else
       return status;
@@ -181,8 +181,8 @@ static bool sharing_agrees(const struct xsk_beside *beside, const hy_afxdp_confi
   bool wants_zerocopy = config->copy == HY_XDP_ZEROCOPY ||
                         (config->copy == HY_XDP_COPY_AUTO && (device->xdp & NETDEV_XDP_ZEROCOPY));
   return zerocopy >= 0 && wants_zerocopy == zerocopy &&
-         config->multi_buffer != (beside->multi_buffer ? HY_XDP_WITHOUT : HY_XDP_MUST) &&
-         (beside->metadata || config->tx_checksum != HY_XDP_MUST);
+         config->multi_buffer != (beside->multi_buffer ? HY_REQUEST_NO : HY_REQUEST_MUST) &&
+         (beside->metadata || config->tx_checksum != HY_REQUEST_MUST);
 }
 
 /* Registers the arena and binds, or binds with the registration that there is. */
@@ -190,7 +190,7 @@ static int memory_and_bind(struct xsk *xsk, const struct arena *arena, const hy_
                            const struct xsk_beside *beside, const struct netdev_features *device,
                            hy_afxdp_obtained *got) {
   int status = -EOPNOTSUPP;
-  if (beside->fd >= 0 && config->shared_umem != HY_XDP_WITHOUT && sharing_agrees(beside, config, device)) {
+  if (beside->fd >= 0 && config->shared_umem != HY_REQUEST_NO && sharing_agrees(beside, config, device)) {
     status = bind_beside(xsk->fd, beside->fd, config);
     if (status == 0) {
       got->shared_umem = 1;
@@ -201,12 +201,12 @@ static int memory_and_bind(struct xsk *xsk, const struct arena *arena, const hy_
     if (status == -EBUSY || status == -ENODEV)
       return status;
   }
-  if (beside->fd >= 0 && config->shared_umem == HY_XDP_MUST)
+  if (beside->fd >= 0 && config->shared_umem == HY_REQUEST_MUST)
     return status;
-  xsk->metadata = config->tx_checksum == HY_XDP_MUST ||
-                  (config->tx_checksum == HY_XDP_TRY && (device->xsk & NETDEV_XSK_TX_CHECKSUM));
+  xsk->metadata = config->tx_checksum == HY_REQUEST_MUST ||
+                  (config->tx_checksum == HY_REQUEST_AUTO && (device->xsk & NETDEV_XSK_TX_CHECKSUM));
   status = umem_register(xsk->fd, arena, xsk->metadata);
-  if (status == -EINVAL && xsk->metadata && config->tx_checksum == HY_XDP_TRY) {
+  if (status == -EINVAL && xsk->metadata && config->tx_checksum == HY_REQUEST_AUTO) {
     xsk->metadata = false;
     status = umem_register(xsk->fd, arena, false);
   }
@@ -247,11 +247,11 @@ int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *
   obtained->zerocopy = status == 1;
   obtained->busy_poll = config->busy_poll && busy_poll_obtained(xsk->fd);
   obtained->tx_checksum = xsk->metadata && (obtained->zerocopy ? (device.xsk & NETDEV_XSK_TX_CHECKSUM) != 0
-                                                               : config->tx_checksum == HY_XDP_MUST);
+                                                               : config->tx_checksum == HY_REQUEST_MUST);
   status = -EOPNOTSUPP;
   if ((config->strict && config->busy_poll && !obtained->busy_poll) ||
-      (config->multi_buffer == HY_XDP_MUST && !obtained->multi_buffer) ||
-      (config->tx_checksum == HY_XDP_MUST && !obtained->tx_checksum))
+      (config->multi_buffer == HY_REQUEST_MUST && !obtained->multi_buffer) ||
+      (config->tx_checksum == HY_REQUEST_MUST && !obtained->tx_checksum))
     goto fail;
   return 0;
 

@@ -41,7 +41,7 @@ struct hy_steer {
   int link_fd;
   int program_fd; /* the one that runs, by the link's word where there is a link */
   int queues_fd;
-  int return_fd; /* -1 also where an older build pinned what is there */
+  int return_fd;  /* -1 also where an older build pinned what is there */
   bool fragments; /* program_fd was loaded to take frames larger than a buffer */
   int map_fds[STEER_MAP_COUNT];
   struct steer_meta meta;

@@ -135,9 +135,9 @@ static void unplace(hy_shard *shard, struct queue *q, bool was_placed) {
 
 /* The launcher keeps ports of the stack's from others; the kernel's own sockets keep theirs themselves. */
 static void notice_bound(hy_shard *shard, const struct queue *q, bool dgram, uint32_t kind) {
-  if (q->transport != &shard->stack.transport)
-    return;
-  hy_notice notice = {.kind = kind, .addr = q->local, .arg = dgram ? 17 : 6};
+  bool in_kernel = q->transport != &shard->stack.transport || q->also != 0;
+  hy_notice notice = {
+      .kind = kind, .addr = q->local, .arg = (dgram ? 17u : 6u) | (in_kernel ? HY_NOTICE_IN_KERNEL : 0u)};
   shard_notice(shard, &notice);
 }
 

@@ -27,6 +27,8 @@ struct hy_device_stats {
   uint64_t tx_invalid;   /* descriptors that the kernel refused */
   uint64_t kicks;        /* system calls made to make the device move */
   uint64_t tx_errors;    /* of these, refused for good: the interface is down or gone */
+  uint64_t copied;       /* frames that had to be copied because the device could not take them in place */
+  uint64_t passed;       /* frames moved between the kernel and the wire by an exception path */
 };
 
 enum device_caps {

@@ -230,6 +230,8 @@ static void stats_add(struct hy_device_stats *to, const struct hy_device_stats *
   to->tx_invalid += from->tx_invalid;
   to->kicks += from->kicks;
   to->tx_errors += from->tx_errors;
+  to->copied += from->copied;
+  to->passed += from->passed;
 }
 
 void shard_hold(struct hy_shard *shard, uint32_t queue, int fd) {
@@ -494,6 +496,8 @@ void shard_collect_device_stats(struct hy_shard *shard) {
   s->device_tx_invalid = sum.tx_invalid;
   s->device_kicks = sum.kicks;
   s->device_tx_errors = sum.tx_errors;
+  s->device_copied = sum.copied;
+  s->device_passed = sum.passed;
   shard->stats_at = shard->stack.now;
 }
 

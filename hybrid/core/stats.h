@@ -11,7 +11,7 @@
 
 /* clang-format off */
 #define STATS(X) \
-  /* devices; the first ten are struct hy_device_stats, summed */ \
+  /* devices; the first twelve are struct hy_device_stats, summed */ \
   X(device_rx_frames, "frames received from devices") \
   X(device_rx_bytes, "bytes of those frames") \
   X(device_tx_frames, "frames given to devices") \
@@ -22,6 +22,8 @@
   X(device_tx_invalid, "transmit descriptors the kernel refused") \
   X(device_kicks, "system calls made to start a device") \
   X(device_tx_errors, "of these, refused for good: the interface is down or gone") \
+  X(device_copied, "frames copied because a device could not take them in place") \
+  X(device_passed, "frames moved between the kernel and the wire by an exception path") \
   X(devices_added, "devices that have joined") \
   X(devices_lost, "devices taken out because they failed for good") \
   X(fallback_listens, "listeners that listen on kernel sockets as well") \

@@ -19,10 +19,21 @@ static size_t grown;
 static pthread_t captive;
 static FILE *real_out, *real_err;
 
+/* "EAL: FATAL: x" and "EAL: x" are the same twice. */
+static const char *core(const char *line) {
+  static const char *const prefixes[] = {"hybrid: ", "EAL: ", "ETHDEV: ", "FATAL: ", "Error "};
+  for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+    if (strncmp(line, prefixes[i], strlen(prefixes[i])) == 0) {
+      line += strlen(prefixes[i]);
+      i = (size_t)-1;
+    }
+  return line;
+}
+
 /* A usage text is no explanation, and its many lines would push out the one before that is. */
 static bool worth_keeping(const char *line) {
-  return line[0] != '\0' && line[0] != ' ' && strncmp(line, "Usage", 5) != 0 && strstr(line, "options") == NULL &&
-         strcmp(line, lines[LINES - 1]) != 0;
+  return line[0] != '\0' && line[0] != ' ' && strncmp(line, "Usage", 5) != 0 &&
+         strstr(line, "options") == NULL && strcmp(core(line), core(lines[LINES - 1])) != 0;
 }
 
 static void line_end(void) {
@@ -39,8 +50,8 @@ static ssize_t log_write(void *cookie, const char *bytes, size_t n) {
   for (size_t i = 0; i < n; i++) {
     if (bytes[i] == '\n')
       line_end();
-    else if (grown < LINE_BYTES - 1)
-      growing[grown++] = bytes[i];
+    else if (grown < LINE_BYTES - 1) /* a sentence of ours quotes it, and programs quote that */
+      growing[grown++] = bytes[i] == '"' ? '\'' : (unsigned char)bytes[i] < ' ' ? ' ' : bytes[i];
   }
   pthread_mutex_unlock(&lock);
   return (ssize_t)n;
@@ -90,17 +101,6 @@ void capture_clear(void) {
   memset(lines, 0, sizeof lines);
   grown = 0;
   pthread_mutex_unlock(&lock);
-}
-
-/* "EAL: FATAL: x" and "EAL: x" are the same twice. */
-static const char *core(const char *line) {
-  static const char *const prefixes[] = {"hybrid: ", "EAL: ", "ETHDEV: ", "FATAL: ", "Error "};
-  for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-    if (strncmp(line, prefixes[i], strlen(prefixes[i])) == 0) {
-      line += strlen(prefixes[i]);
-      i = (size_t)-1;
-    }
-  return line;
 }
 
 void capture_text(char *text, size_t size) {

@@ -2,17 +2,20 @@
 /*
  * Moving frames between an arena and one queue of a DPDK port, in place in both directions (pool.h).
  *
- * Copies, each counted: a frame that was received into somebody else's pool (the other end of a ring) moves into
- * this arena; a frame that a device is still sending, and that is to be sent again, leaves as a copy, because its
- * mbuf is in the driver's hands.
+ * Copies, each counted: a frame that was received into somebody else's pool (the other end of a ring) moves
+ * into this arena; a frame that a device is still sending, and that is to be sent again, leaves as a copy,
+ * because its mbuf is in the driver's hands.
  */
 #include "dpdk/device.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+enum { RETURN_TRIES = 1000 };
 
 static struct dpdk *dpdk_of(struct hy_device *dev) {
   return (struct dpdk *)dev;
@@ -88,8 +91,7 @@ static unsigned take(struct dpdk *x, struct rte_mbuf **mbufs, unsigned n, uint32
     struct rte_mbuf *m = mbufs[i];
     uint64_t flags = m->ol_flags;
     __builtin_prefetch(rte_pktmbuf_mtod(m, void *));
-    uint32_t index =
-        __builtin_expect(m->pool == x->pool->mempool, 1) ? take_in_place(x, m) : take_copy(x, m);
+    uint32_t index = __builtin_expect(m->pool == x->pool->mempool, 1) ? take_in_place(x, m) : take_copy(x, m);
     if (index == FRAME_NONE)
       continue;
     struct frame *f = frame_meta(x->dev.arena, index);
@@ -183,7 +185,7 @@ static struct rte_mbuf *to_mbuf(struct dpdk *x, uint32_t index, uint32_t *sent_a
   struct frame *f = frame_meta(arena, index);
   assert(f->refs > 0 && f->len > 0 && f->off >= HY_DPDK_PREFIX && f->off + f->len <= arena->frame_size);
   *sent_as = index;
-  if (__builtin_expect((f->flags & FRAME_IN_DEVICE) != 0, 0)) {
+  if (__builtin_expect(x->pool->ledger[index] != 0, 0)) {
     uint32_t copy = frame_alloc(arena);
     if (copy == FRAME_NONE)
       return NULL;
@@ -206,9 +208,9 @@ static struct rte_mbuf *to_mbuf(struct dpdk *x, uint32_t index, uint32_t *sent_a
 }
 
 /* What the driver did not take is the caller's again. */
-static void not_sent(struct dpdk *x, uint32_t index, uint32_t sent_as) {
+static void not_sent(struct dpdk *x, uint32_t index, uint32_t sent_as, uint8_t flags) {
   x->pool->ledger[sent_as] = 0;
-  frame_meta(x->dev.arena, sent_as)->flags &= (uint8_t)~FRAME_IN_DEVICE;
+  frame_meta(x->dev.arena, sent_as)->flags = flags;
   if (sent_as != index)
     frame_unref(x->dev.arena, sent_as);
 }
@@ -231,8 +233,10 @@ static unsigned dpdk_tx_burst(struct hy_device *dev, const uint32_t *frames, uns
   struct rte_mbuf *mbufs[DEVICE_BURST];
   uint32_t sent_as[DEVICE_BURST];
   uint16_t lengths[DEVICE_BURST]; /* a frame that has left may be somebody else's already */
+  uint8_t flags[DEVICE_BURST];
   unsigned ready = 0;
   while (ready < n) {
+    flags[ready] = frame_meta(dev->arena, frames[ready])->flags;
     struct rte_mbuf *m = to_mbuf(x, frames[ready], &sent_as[ready]);
     if (m == NULL)
       break;
@@ -249,7 +253,7 @@ static unsigned dpdk_tx_burst(struct hy_device *dev, const uint32_t *frames, uns
   }
   x->counts.tx_frames += sent;
   for (unsigned i = sent; i < ready && !eal_broken(); i++)
-    not_sent(x, frames[i], sent_as[i]);
+    not_sent(x, frames[i], sent_as[i], flags[i]);
   if (sent < n) {
     x->counts.tx_full++;
     if (sent == 0 && !eal_broken() && unplugged(x)) {
@@ -288,7 +292,8 @@ static int dpdk_wait_arm(struct hy_device *dev) {
   return waiting;
 }
 
-/* ---- the rest -------------------------------------------------------------------------------------------- */
+/* ---- the rest --------------------------------------------------------------------------------------------
+ */
 
 __attribute__((noinline)) static void port_counts(const struct dpdk *x, struct hy_device_stats *out) {
   struct rte_eth_stats stats = {0};
@@ -319,6 +324,12 @@ static int dpdk_health(struct hy_device *dev) {
   return port_health(x->port);
 }
 
+static void device_free(struct dpdk *x) {
+  if (x != NULL && x->gate != NULL)
+    gate_release(x->gate);
+  free(x);
+}
+
 static void dpdk_close(struct hy_device *dev) {
   struct dpdk *x = dpdk_of(dev);
   struct port *port = x->port;
@@ -327,16 +338,20 @@ static void dpdk_close(struct hy_device *dev) {
   if (x->npending > 0)
     dpdk_free(x->pending, x->npending);
   uint8_t slot = port->slot;
-  bool forgets = port->driver != NULL && port->driver->forgets;
+  bool forgets = port->driver != NULL && port->driver->forgets, wired = port->wires != NULL;
   port_leave(port, x->queue);
+  pool_unstock(x->pool);
   pool_take_back(x->pool);
-  if (!x->settled)
-    pool_unstock(x->pool);
   if (forgets && !eal_broken())
     pool_forget(x->pool, slot);
+  /* A frame that the other end has just taken out of the ring comes back once it is copied. */
+  for (unsigned i = 0; wired && i < RETURN_TRIES && pool_held(x->pool, slot) > 0; i++) {
+    sched_yield();
+    pool_take_back(x->pool);
+  }
   pool_put(x->pool);
+  device_free(x);
   ports_unlock();
-  free(x);
 }
 
 static const struct hy_device_ops dpdk_ops = {
@@ -350,7 +365,8 @@ static const struct hy_device_ops dpdk_ops = {
     .close = dpdk_close,
 };
 
-/* ---- opening ------------------------------------------------------------------------------------------------ */
+/* ---- opening
+ * ------------------------------------------------------------------------------------------------ */
 
 static struct dpdk *device_make(struct arena *arena, const hy_dpdk_config *config, struct port *port) {
   struct dpdk *x = calloc(1, sizeof *x);
@@ -366,27 +382,35 @@ static struct dpdk *device_make(struct arena *arena, const hy_dpdk_config *confi
   };
   x->port = port;
   x->queue = config->queue;
-  x->shared = port->queues > 1;
   x->fd = -1;
+  if (port->queues > 1 || (port->driver != NULL && port->driver->gated)) {
+    x->gate = gate_take();
+    if (x->gate == NULL) {
+      free(x);
+      return NULL;
+    }
+  }
   return x;
 }
 
 /* The receive queue's frames must be there, and leave enough to answer with. */
 static int frames_suffice(const struct arena *arena, const struct port *port, char *detail) {
-  uint32_t needs = port->driver != NULL && port->driver->keeps > port->rx_desc ? port->driver->keeps : port->rx_desc;
+  uint32_t needs =
+      port->driver != NULL && port->driver->keeps > port->rx_desc ? port->driver->keeps : port->rx_desc;
   if (arena->free_count >= needs + needs / 4 + POOL_KEEP)
     return 0;
-  return dpdk_fail(detail, -ENOMEM, "%s takes %u of the shard's frames to receive into, and %u are free: open the "
-                                    "shard with frames = %u",
+  return dpdk_fail(detail, -ENOMEM,
+                   "%s takes %u of the shard's frames to receive into, and %u are free: open the "
+                   "shard with frames = %u",
                    port->info.driver_name, needs, arena->free_count, 4 * needs);
 }
 
 static int strictly(const hy_dpdk_config *config, const struct dpdk *x, char *detail) {
   const struct port *port = x->port;
   const char *what = NULL;
-  if (config->checksum == HY_DPDK_OFFLOAD_MUST && (port->rx_offloads == 0 || port->tx_offloads == 0))
+  if (config->checksum == HY_REQUEST_MUST && (port->rx_offloads == 0 || port->tx_offloads == 0))
     what = "checksums";
-  else if (config->interrupt == HY_DPDK_OFFLOAD_MUST && x->fd < 0 && port->attached == port->queues)
+  else if (config->interrupt == HY_REQUEST_MUST && x->fd < 0 && port->attached == port->queues)
     what = "receive interrupts";
   else if (config->strict && port->queues > 1 && port->rss == 0)
     what = "receive-side scaling over its queues";
@@ -394,7 +418,8 @@ static int strictly(const hy_dpdk_config *config, const struct dpdk *x, char *de
     what = "as many descriptors as asked for";
   if (what == NULL)
     return 0;
-  return dpdk_fail(detail, -EOPNOTSUPP, "%s has no %s: ask for it without `strict` or `must`, or take another driver",
+  return dpdk_fail(detail, -EOPNOTSUPP,
+                   "%s has no %s: ask for it without `strict` or `must`, or take another driver",
                    port->info.driver_name, what);
 }
 
@@ -418,7 +443,7 @@ int dpdk_open(struct arena *arena, const hy_dpdk_config *config, hy_dpdk_obtaine
     goto fail;
   x->pool = pool;
   pool_enter(pool, port->slot);
-  if (x->shared) {
+  if (port->queues > 1) {
     uint32_t keeps = port->driver != NULL ? port->driver->keeps : 0;
     rc = pool_stock(pool, port->slot, (keeps > port->rx_desc ? keeps : port->rx_desc) + DEVICE_BURST);
     if (rc < 0)
@@ -450,7 +475,7 @@ fail:
     pool_put(pool);
   }
   port_drop_unused(port);
-  free(x);
+  device_free(x);
 out:
   ports_unlock();
   return rc;

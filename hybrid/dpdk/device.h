@@ -3,6 +3,7 @@
 #ifndef HYBRID_DPDK_DEVICE_H
 #define HYBRID_DPDK_DEVICE_H
 
+#include "dpdk/gate.h"
 #include "dpdk/port.h"
 
 struct dpdk {
@@ -10,38 +11,35 @@ struct dpdk {
   struct port *port;
   struct pool *pool;
   /*
-   * Set while a burst is under way, so that another shard's thread that stops the port can wait for its end. Only
-   * where a port has several queues: elsewhere there is no such thread.
+   * Taken while a burst is under way, where another thread may have to wait for its end: EAL's (gate.h), or
+   * that of the shard that stops a port of several queues. NULL: there is no such thread.
    */
-  atomic_bool busy;
-  bool shared;
+  struct gate *gate;
   bool settled; /* frames stocked for the start of the port have been taken back */
   bool armed;
   bool eventfd; /* fd is one to be read; else it is the driver's own, and becomes unreadable by itself */
-  bool link_seen_down;
-  int fd; /* of the receive interrupt; -1 */
+  int fd;       /* of the receive interrupt; -1 */
   uint16_t queue;
   uint16_t npending;
   struct rte_mbuf *pending[DEVICE_BURST]; /* received when asked whether it is safe to sleep */
   struct hy_device_stats counts;
-  uint64_t forwarded_in, forwarded_out; /* by the exception path */
 };
+
+static inline void dpdk_leave(struct dpdk *x) {
+  if (x->gate != NULL)
+    gate_leave(x->gate);
+}
 
 /* May DPDK be called for it now? Each true is followed by dpdk_leave(). */
 static inline bool dpdk_enter(struct dpdk *x) {
-  if (x->shared)
-    atomic_store(&x->busy, true); /* before the state is read: sequentially consistent, as port_stop() is */
+  if (x->gate != NULL && !gate_enter(x->gate))
+    return false;
   if (__builtin_expect(atomic_load(&x->port->state) != PORT_RUNNING || eal_broken(), 0)) {
-    atomic_store_explicit(&x->busy, false, memory_order_release);
+    dpdk_leave(x);
     return false;
   }
   pool_enter(x->pool, x->port->slot);
   return true;
-}
-
-static inline void dpdk_leave(struct dpdk *x) {
-  if (x->shared)
-    atomic_store_explicit(&x->busy, false, memory_order_release);
 }
 
 int dpdk_open(struct arena *arena, const hy_dpdk_config *config, hy_dpdk_obtained *obtained,
@@ -53,8 +51,8 @@ unsigned dpdk_send(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, unsig
 void dpdk_free(struct rte_mbuf **mbufs, unsigned n);
 
 /*
- * The exception path: of n received mbufs those that a rule names stay in front (their number is returned), the
- * others go to the kernel by the tap, and what the kernel sends goes out by the port.
+ * The exception path: of n received mbufs those that a rule names stay in front (their number is returned),
+ * the others go to the kernel by the tap, and what the kernel sends goes out by the port.
  */
 unsigned exception_pass(struct dpdk *x, struct rte_mbuf **mbufs, unsigned n);
 

@@ -26,9 +26,9 @@ struct dpdk_plugin_abi {
 /* What this side was compiled with. */
 #define DPDK_PLUGIN_ABI                                                                                      \
   {                                                                                                          \
-    DPDK_ABI,                     sizeof(struct arena),           sizeof(struct frame),                      \
-        sizeof(struct hy_device), sizeof(struct hy_device_ops),   sizeof(struct hy_device_stats),            \
-        sizeof(hy_dpdk_config),   sizeof(hy_dpdk_obtained),                                                  \
+    DPDK_ABI, sizeof(struct arena), sizeof(struct frame), sizeof(struct hy_device),                          \
+        sizeof(struct hy_device_ops), sizeof(struct hy_device_stats), sizeof(hy_dpdk_config),                \
+        sizeof(hy_dpdk_obtained),                                                                            \
   }
 
 struct dpdk_plugin {

@@ -49,14 +49,15 @@ bool eal_broken(void) {
 }
 
 int eal_explain_broken(char *detail) {
-  return dpdk_fail(detail, -EIO, "DPDK has given up in this process (%s): start the program again", broken_by);
+  return dpdk_fail(detail, -EIO, "DPDK has given up in this process (%s): start the program again",
+                   broken_by);
 }
 
 static _Noreturn void give_up(const char *who, const char *format, va_list args) {
   static atomic_flag first = ATOMIC_FLAG_INIT;
   if (!atomic_flag_test_and_set(&first)) {
-    int n = snprintf(broken_by, sizeof broken_by, "%s: ", who);
-    vsnprintf(broken_by + n, sizeof broken_by - (size_t)n, format, args);
+    size_t n = (size_t)snprintf(broken_by, sizeof broken_by, "%s: ", who);
+    vsnprintf(broken_by + n, sizeof broken_by - n, format, args);
     broken_by[strcspn(broken_by, "\n")] = '\0';
   }
   atomic_store_explicit(&broken, true, memory_order_release);
@@ -157,17 +158,18 @@ static bool names_cores(const char *arg) {
          strncmp(arg, "--lc", 4) == 0;
 }
 
-/* One lcore on all CPUs of the caller: EAL makes no worker threads, and its own few go where the caller may. */
+/* One lcore on all CPUs of the caller: EAL makes no worker threads, and its own few go where the caller may.
+ */
 static void one_core(char text[CPUS_TEXT]) {
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
   sched_getaffinity(0, sizeof cpus, &cpus);
   int n = snprintf(text, CPUS_TEXT, "--lcores=0@(");
   bool any = false;
-  for (int cpu = 0; cpu < CPU_SETSIZE && n < CPUS_TEXT - 8; cpu++) {
+  for (unsigned cpu = 0; cpu < CPU_SETSIZE && n < CPUS_TEXT - 8; cpu++) {
     if (!CPU_ISSET(cpu, &cpus))
       continue;
-    n += snprintf(text + n, (size_t)(CPUS_TEXT - n), "%s%d", any ? "," : "", cpu);
+    n += snprintf(text + n, (size_t)(CPUS_TEXT - n), "%s%u", any ? "," : "", cpu);
     any = true;
   }
   snprintf(text + n, (size_t)(CPUS_TEXT - n), ")");
@@ -177,11 +179,11 @@ static const struct {
   const char *said, *remedy;
 } remedies[] = {
     {"hugepage", "reserve some (sysctl vm.nr_hugepages=512, and mount hugetlbfs), or let EAL do without: eal "
-                 "arguments --no-huge --in-memory"},
-    {"hugetlbfs", "mount hugetlbfs, or let EAL do without: eal arguments --no-huge --in-memory"},
+                 "arguments --no-huge --no-shconf"},
+    {"hugetlbfs", "mount hugetlbfs, or let EAL do without: eal arguments --no-huge --no-shconf"},
     {"option", "take that out of the eal arguments"},
     {"command line", "correct the eal arguments"},
-    {"runtime directory", "make /run writable, or add --in-memory to the eal arguments"},
+    {"runtime directory", "make /run writable, or add --no-shconf to the eal arguments"},
     {"lcore", "name CPUs that the process may use in the eal arguments"},
     {"memory", "give it less (-m) or make more available"},
     {"dlopen", "correct the path of -d in the eal arguments"},
@@ -249,7 +251,8 @@ int eal_start(const hy_dpdk_config *config, char *detail) {
     return 0;
   }
   if (config->neal > ARGS_MAX)
-    return dpdk_fail(detail, -EINVAL, "%u eal arguments are more than %d: shorten them", config->neal, ARGS_MAX);
+    return dpdk_fail(detail, -EINVAL, "%u eal arguments are more than %d: shorten them", config->neal,
+                     ARGS_MAX);
   bool cores = false;
   for (uint32_t i = 0; i < config->neal; i++) {
     if (prints(config->eal[i]))
@@ -266,7 +269,7 @@ int eal_start(const hy_dpdk_config *config, char *detail) {
   for (uint32_t i = 0; i < config->neal; i++)
     argv[argc++] = strdup(config->eal[i]);
   if (config->neal == 0) {
-    argv[argc++] = strdup("--in-memory");
+    argv[argc++] = strdup("--no-shconf");
     argv[argc++] = strdup("--no-huge");
     argv[argc++] = strdup("--no-telemetry");
     if (is_pci(config->port)) {

@@ -2,14 +2,14 @@
 /*
  * EAL, DPDK's runtime, kept in its place.
  *
- * EAL expects to own the process: it pins the thread that starts it, prints to stdout, and where it sees no way
- * on it calls rte_exit() or rte_panic(), which end the process. Here
+ * EAL expects to own the process: it pins the thread that starts it, prints to stdout, and where it sees no
+ * way on it calls rte_exit() or rte_panic(), which end the process. Here
  *   - whatever may do such things runs as a *job* on a thread of its own, with all signals blocked, while the
  *     caller waits: affinity, signal mask and thread name of the caller stay as they are;
  *   - what DPDK logs or prints meanwhile goes into a few remembered lines, from which errors are made;
- *   - rte_exit() and __rte_panic() are defined in this plugin, in front of DPDK's (load.c says how): they mark
- *     EAL as broken and leave the job, or the burst, by a jump. A thread that has neither (one of DPDK's own) is
- *     parked for good. From then on no port is ever called into again.
+ *   - rte_exit() and __rte_panic() are defined in this plugin, in front of DPDK's (load.c says how): they
+ * mark EAL as broken and leave the job, or the burst, by a jump. A thread that has neither (one of DPDK's
+ * own) is parked for good. From then on no port is ever called into again.
  */
 #ifndef HYBRID_DPDK_EAL_H
 #define HYBRID_DPDK_EAL_H
@@ -36,7 +36,8 @@ static inline void eal_unguard(void) {
   eal_guard = NULL;
 }
 
-/* Starts it with the first caller's arguments; later ones must be the same. Jobs and this are serialised by ports.c. */
+/* Starts it with the first caller's arguments; later ones must be the same. Jobs and this are serialised by
+ * ports.c. */
 int eal_start(const hy_dpdk_config *config, char *detail);
 /* DPDK called rte_exit or rte_panic. */
 bool eal_broken(void);

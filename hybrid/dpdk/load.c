@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds and loads the DPDK plugin when it is first asked for. This file is part of libhybrid and knows nothing
- * of DPDK.
+ * Finds and loads the DPDK plugin when it is first asked for. This file is part of libhybrid and knows
+ * nothing of DPDK.
  *
  * The plugin is loaded with RTLD_GLOBAL, which puts its symbols in front of DPDK's for every driver that EAL
  * loads later. That is how its own rte_panic and rte_exit (eal.c) are the ones that are called.
@@ -39,25 +39,29 @@ static int plugin_path(char path[PATH_MAX]) {
 /* dlopen's own words end with the reason; which of DPDK's libraries it was stands in front. */
 static int explain_dlopen(const char *path, const char *said) {
   if (access(path, R_OK) < 0)
-    return error_detail_set(-ENOENT,
-                            "hybrid was built without DPDK (there is no %s): install Debian's libdpdk-dev and "
-                            "build it again",
-                            path);
+    return error_detail_set(
+        -ENOENT,
+        "hybrid was built without DPDK (there is no %s): install Debian's libdpdk-dev and "
+        "build it again",
+        path);
   if (strstr(said, "cannot open shared object file") != NULL)
-    return error_detail_set(-ENOENT, "DPDK is not installed, or not the version that hybrid was built with "
-                                     "(%s): install Debian's dpdk of that version (apt install dpdk)",
+    return error_detail_set(-ENOENT,
+                            "DPDK is not installed, or not the version that hybrid was built with "
+                            "(%s): install Debian's dpdk of that version (apt install dpdk)",
                             said);
-  return error_detail_set(-ELIBBAD,
-                          "the DPDK plugin does not fit the DPDK that is installed (%s): install Debian's dpdk "
-                          "22.11, or build hybrid again with its libdpdk-dev",
-                          said);
+  return error_detail_set(
+      -ELIBBAD,
+      "the DPDK plugin does not fit the DPDK that is installed (%s): install Debian's dpdk "
+      "22.11, or build hybrid again with its libdpdk-dev",
+      said);
 }
 
 static int plugin_load(const struct dpdk_plugin **out) {
   char path[PATH_MAX];
   int rc = plugin_path(path);
   if (rc < 0)
-    return error_detail_set(rc, "it can't be said where libhybrid lies: name the DPDK plugin in HYBRID_DPDK_PLUGIN");
+    return error_detail_set(
+        rc, "it can't be said where libhybrid lies: name the DPDK plugin in HYBRID_DPDK_PLUGIN");
   /* NODELETE: EAL's threads go on running its code whatever happens to libhybrid. */
   void *handle = dlopen(path, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
   if (handle == NULL) {
@@ -67,8 +71,8 @@ static int plugin_load(const struct dpdk_plugin **out) {
   const struct dpdk_plugin *plugin = dlsym(handle, DPDK_PLUGIN_SYMBOL);
   static const struct dpdk_plugin_abi ours = DPDK_PLUGIN_ABI;
   if (plugin == NULL || memcmp(&plugin->abi, &ours, sizeof ours) != 0)
-    return error_detail_set(-ELIBBAD, "%s belongs to another build of hybrid: install both from the same build",
-                            path);
+    return error_detail_set(-ELIBBAD,
+                            "%s belongs to another build of hybrid: install both from the same build", path);
   *out = plugin;
   return 0;
 }
@@ -84,7 +88,8 @@ static int plugin_get(const struct dpdk_plugin **out) {
 int hy_dpdk_attach(hy_shard *shard, const hy_dpdk_config *config, hy_dpdk_obtained *obtained) {
   error_detail_clear();
   if (config->struct_size != sizeof *config || config->port == NULL || config->port[0] == '\0')
-    return error_detail_set(-EINVAL, "the configuration names no DPDK port, or is of another size than this library's");
+    return error_detail_set(
+        -EINVAL, "the configuration names no DPDK port, or is of another size than this library's");
   struct arena *arena = shard_arena(shard);
   if (arena->prefix != HY_DPDK_PREFIX)
     return error_detail_set(-EINVAL, "the shard was opened with frame_prefix_bytes = %u: DPDK needs %d there",

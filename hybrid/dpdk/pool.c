@@ -13,8 +13,9 @@
 
 enum { POOLS_MAX = 64, OBJECT_HEADER = 64, HUGEPAGE = 2 << 20 };
 
-static_assert(OBJECT_HEADER + sizeof(struct rte_mbuf) == HY_DPDK_PREFIX, "the prefix holds an mbuf and its header");
-static_assert(RTE_PKTMBUF_HEADROOM == FRAME_HEADROOM, "frames that a driver fills start where ours do");
+static_assert(OBJECT_HEADER + sizeof(struct rte_mbuf) == HY_DPDK_PREFIX,
+              "the prefix holds an mbuf and its header");
+static_assert(RTE_PKTMBUF_HEADROOM <= FRAME_HEADROOM, "what fits behind our headroom fits where a driver fills");
 
 static struct pool *pools[POOLS_MAX];
 
@@ -147,9 +148,9 @@ static int pool_make_job(void *arg) {
   static unsigned made;
   char name[RTE_MEMPOOL_NAMESIZE];
   snprintf(name, sizeof name, "hybrid_%u", made++);
-  struct rte_mempool *mempool =
-      rte_mempool_create_empty(name, arena->frames, arena->frame_size - OBJECT_HEADER, 0,
-                               sizeof(struct rte_pktmbuf_pool_private), SOCKET_ID_ANY, RTE_MEMPOOL_F_NO_SPREAD);
+  struct rte_mempool *mempool = rte_mempool_create_empty(
+      name, arena->frames, arena->frame_size - OBJECT_HEADER, 0, sizeof(struct rte_pktmbuf_pool_private),
+      SOCKET_ID_ANY, RTE_MEMPOOL_F_NO_SPREAD);
   if (mempool == NULL) {
     rc = -rte_errno;
     goto fail_memory;
@@ -163,9 +164,10 @@ static int pool_make_job(void *arg) {
   if (rc < 0)
     goto fail_mempool;
   rte_pktmbuf_pool_init(mempool, &private);
-  rte_iova_t iova = rte_eal_iova_mode() == RTE_IOVA_VA ? (rte_iova_t)pool->base : rte_mem_virt2iova(pool->base);
-  rc = rte_mempool_populate_iova(mempool, (char *)pool->base, iova, (size_t)arena->frames << arena->frame_shift,
-                                 NULL, NULL);
+  rte_iova_t iova =
+      rte_eal_iova_mode() == RTE_IOVA_VA ? (rte_iova_t)pool->base : rte_mem_virt2iova(pool->base);
+  rc = rte_mempool_populate_iova(mempool, (char *)pool->base, iova,
+                                 (size_t)arena->frames << arena->frame_shift, NULL, NULL);
   if (rc != (int)arena->frames) {
     rc = rc < 0 ? rc : -ENOMEM;
     goto fail_mempool;
@@ -224,8 +226,9 @@ int pool_get(struct arena *arena, struct pool **out, char *detail) {
     pool_free(pool);
     char said[DPDK_DETAIL_BYTES];
     return eal_broken() ? eal_explain_broken(detail)
-                        : dpdk_fail(detail, rc, "DPDK cannot take in the shard's %u frames (%s; %s): give EAL more "
-                                                "memory (-m in the eal arguments), or the shard fewer frames",
+                        : dpdk_fail(detail, rc,
+                                    "DPDK cannot take in the shard's %u frames (%s; %s): give EAL more "
+                                    "memory (-m in the eal arguments), or the shard fewer frames",
                                     arena->frames, strerror(-rc), eal_said(said));
   }
   pool->users = 1;

@@ -6,17 +6,17 @@
  *               |<----- arena->prefix = 192 ----->|
  *
  * The mbuf of a frame lies in the frame itself, so a driver's mbuf is a frame and a frame is a driver's mbuf,
- * and nothing is copied in either direction. The mempool has no list of its own: an mbuf that a driver takes is
- * frame_alloc(), one that it gives back is frame_unref(). mbuf->refcnt is always 1; how many need the bytes is
- * the frame's own count.
+ * and nothing is copied in either direction. The mempool has no list of its own: an mbuf that a driver takes
+ * is frame_alloc(), one that it gives back is frame_unref(). mbuf->refcnt is always 1; how many need the
+ * bytes is the frame's own count.
  *
  * Who holds a frame. The ledger keeps, for each frame, which port (slot + 1) has it: to receive into, or to
  * send. It is written when the driver takes an mbuf or is given one, and cleared when the mbuf comes back.
  *
  * Threads. An arena has no lock, so only the shard's thread (the *owner*: whoever bursts) may touch it. What
- * another thread gives back (the far end of a ring, a driver's own thread, the shard that closes a port of several
- * queues) waits in `returned` until the owner looks; what another thread takes (the shard that starts a port of
- * several queues fills everybody's rings) comes from `stash`, which the owner has stocked.
+ * another thread gives back (the far end of a ring, a driver's own thread, the shard that closes a port of
+ * several queues) waits in `returned` until the owner looks; what another thread takes (the shard that starts
+ * a port of several queues fills everybody's rings) comes from `stash`, which the owner has stocked.
  */
 #ifndef HYBRID_DPDK_POOL_H
 #define HYBRID_DPDK_POOL_H
@@ -45,15 +45,17 @@ struct pool {
   uint32_t users; /* devices */
 };
 
-/* The pool over this arena, made where there is none, with one more user. On the owner's thread, not in a job. */
+/* The pool over this arena, made where there is none, with one more user. On the owner's thread, not in a
+ * job. */
 int pool_get(struct arena *arena, struct pool **out, char *detail);
 /*
- * One user less. The last one dismantles the pool, unless frames are still with somebody whom nothing obliges to
- * give them back: then the arena's memory stays mapped for good.
+ * One user less. The last one dismantles the pool, unless frames are still with somebody whom nothing obliges
+ * to give them back: then the arena's memory stays mapped for good.
  */
 void pool_put(struct pool *pool);
 
-/* Moves `count` frames to where other threads can take them, for this port. -ENOBUFS: not that many are free. */
+/* Moves `count` frames to where other threads can take them, for this port. -ENOBUFS: not that many are free.
+ */
 int pool_stock(struct pool *pool, uint8_t slot, uint32_t count);
 /* What is left of them comes back. */
 void pool_unstock(struct pool *pool);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ports: found or probed, started when their queues are complete, closed as a whole. port.h has the states. */
+/* Ports: found or probed, started when their queues are complete, closed as a whole. port.h has the states.
+ */
 #include "dpdk/device.h"
 
 #include <errno.h>
@@ -25,7 +26,7 @@ static const struct driver drivers[] = {
     {.name = "net_af_xdp", .desc = 2048, .keeps = 2048, .headroom = 256, .forgets = true},
     /* Its descriptors are the pieces that one packet may be read into. */
     {.name = "net_tap", .desc = 16},
-    {.name = "net_memif", .desc = PORT_DESC},
+    {.name = "net_memif", .desc = PORT_DESC, .gated = true},
 };
 
 void ports_lock(void) {
@@ -110,12 +111,7 @@ static int find_job(void *arg) {
   return 0;
 }
 
-static int by_priority(const void *a, const void *b) {
-  const hy_steer_rule *x = a, *y = b;
-  return (x->priority < y->priority) - (x->priority > y->priority);
-}
-
-/* stdlib's sort may turn equal ones around, so the order given is made part of the key by inserting. */
+/* Highest priority first; equal ones stay in the order given. */
 static int rules_copy(struct port *port, const hy_dpdk_config *config) {
   if (config->nrules == 0)
     return 0;
@@ -124,7 +120,7 @@ static int rules_copy(struct port *port, const hy_dpdk_config *config) {
     return -ENOMEM;
   for (uint32_t i = 0; i < config->nrules; i++) {
     uint32_t at = i;
-    while (at > 0 && by_priority(&port->rules[at - 1], &config->rules[i]) > 0) {
+    while (at > 0 && port->rules[at - 1].priority < config->rules[i].priority) {
       port->rules[at] = port->rules[at - 1];
       at--;
     }
@@ -189,6 +185,8 @@ static int port_take(const hy_dpdk_config *config, const char *name, uint16_t qu
     return dpdk_fail(detail, -ENOSPC, "the process has %d DPDK ports already: close one", PORTS_MAX);
   port_reset(port, name, queues);
   eal_hush();
+  port->steered =
+      strstr(config->port, "xdp_prog=") != NULL || strstr(config->port, "use_pinned_map=1") != NULL;
   struct find find = {.port = port, .devargs = config->port, .detail = detail};
   int rc = eal_run(find_job, &find);
   if (rc < 0)
@@ -196,8 +194,9 @@ static int port_take(const hy_dpdk_config *config, const char *name, uint16_t qu
   atomic_store(&port->state, PORT_GATHERING);
   *out = port;
   if (queues > port->info.max_rx_queues || queues > port->info.max_tx_queues)
-    rc = dpdk_fail(detail, -EINVAL, "%s has at most %u queues: ask for no more, or give it more in its arguments",
-                   name, least(port->info.max_rx_queues, port->info.max_tx_queues));
+    rc = dpdk_fail(detail, -EINVAL,
+                   "%s has at most %u queues: ask for no more, or give it more in its arguments", name,
+                   least(port->info.max_rx_queues, port->info.max_tx_queues));
   else if (rules_copy(port, config) < 0)
     rc = dpdk_fail(detail, -ENOMEM, "out of memory");
   if (rc < 0) {
@@ -214,10 +213,11 @@ int port_get(const hy_dpdk_config *config, struct port **out, char *detail) {
   uint16_t queues = config->queues ? config->queues : 1;
   char name[HY_DPDK_NAME_BYTES];
   if (queues > PORT_QUEUES_MAX || config->queue >= queues)
-    return dpdk_fail(detail, -EINVAL, "queue %u of %u: a port has 1 to %d queues, counted from 0", config->queue,
-                     queues, PORT_QUEUES_MAX);
+    return dpdk_fail(detail, -EINVAL, "queue %u of %u: a port has 1 to %d queues, counted from 0",
+                     config->queue, queues, PORT_QUEUES_MAX);
   if (name_of(config->port, name) < 0)
-    return dpdk_fail(detail, -EINVAL, "a DPDK port's name has 1 to %d characters, then its arguments after a comma",
+    return dpdk_fail(detail, -EINVAL,
+                     "a DPDK port's name has 1 to %d characters, then its arguments after a comma",
                      HY_DPDK_NAME_BYTES - 1);
   if (strncmp(name, "ring:", 5) == 0) { /* each attach of it is another port: NAME/0 and NAME/1 */
     size_t n = strlen(name);
@@ -233,8 +233,9 @@ int port_get(const hy_dpdk_config *config, struct port **out, char *detail) {
     return port_take(config, name, queues, out, detail);
   int state = atomic_load(&port->state);
   if (state == PORT_STOPPING || state == PORT_CLOSED)
-    return dpdk_fail(detail, -EBUSY, "%s is being closed, and a shard still has a queue of it: try again when it has "
-                                     "noticed",
+    return dpdk_fail(detail, -EBUSY,
+                     "%s is being closed, and a shard still has a queue of it: try again when it has "
+                     "noticed",
                      name);
   if (state == PORT_RUNNING || port->devices[config->queue] != NULL)
     return dpdk_fail(detail, -EBUSY, "queue %u of %s belongs to a shard already: take another, or close that",
@@ -260,11 +261,13 @@ static struct pool *pool_of(const struct port *port, uint16_t queue) {
 
 static int configure(struct port *port, const hy_dpdk_config *config, bool interrupt) {
   struct rte_eth_conf conf = {0};
-  bool checksum = config->checksum != HY_DPDK_OFFLOAD_NO;
-  const uint64_t rx = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+  bool checksum = config->checksum != HY_REQUEST_NO;
+  const uint64_t rx =
+      RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
   port->rx_offloads = checksum ? port->info.rx_offload_capa & rx : 0;
-  port->rss = port->queues > 1 ? port->info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP)
-                               : 0;
+  port->rss = port->queues > 1
+                  ? port->info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP)
+                  : 0;
   conf.rxmode.offloads = port->rx_offloads;
   conf.txmode.offloads = port->tx_offloads;
   if (port->rss != 0) {
@@ -281,7 +284,8 @@ static int set_up_queues(struct port *port) {
   for (uint16_t q = 0; q < port->queues && rc == 0; q++) {
     struct rte_eth_rxconf rx = port->info.default_rxconf;
     rx.offloads = port->rx_offloads;
-    rc = rte_eth_rx_queue_setup(port->id, q, port->rx_desc, (unsigned)SOCKET_ID_ANY, &rx, pool_of(port, q)->mempool);
+    rc = rte_eth_rx_queue_setup(port->id, q, port->rx_desc, (unsigned)SOCKET_ID_ANY, &rx,
+                                pool_of(port, q)->mempool);
     struct rte_eth_txconf tx = port->info.default_txconf;
     tx.offloads = port->tx_offloads;
     if (rc == 0)
@@ -297,14 +301,21 @@ static int start_once(const struct start *start, bool interrupt) {
     rc = rte_eth_dev_set_mtu(port->id, start->config->mtu_bytes);
   if (rc == 0)
     rc = set_up_queues(port);
+  if (strcmp(port->info.driver_name, "net_tap") == 0)
+    tap_quieten();
   return rc == 0 ? rte_eth_dev_start(port->id) : rc;
 }
 
 static int start_job(void *arg) {
   const struct start *start = arg;
   struct port *port = start->port;
-  bool want = start->config->interrupt != HY_DPDK_OFFLOAD_NO;
-  int rc = start_once(start, want);
+  bool want = start->config->interrupt != HY_REQUEST_NO;
+  int rc = 0;
+  if (start->config->flow && start->config->exception == NULL)
+    rc = flows_isolate(port, start->detail);
+  if (rc < 0)
+    return rc;
+  rc = start_once(start, want);
   if (rc < 0 && want && rc != -ENOMEM) { /* some drivers refuse what they can't do instead of ignoring it */
     rte_eth_dev_stop(port->id);
     rc = start_once(start, false);
@@ -337,7 +348,7 @@ static void port_stop(struct port *port) {
   atomic_store(&port->state, PORT_STOPPING);
   for (uint16_t q = 0; q < port->queues; q++) {
     struct dpdk *x = port->devices[q];
-    while (x != NULL && x->shared && atomic_load(&x->busy) && !eal_broken())
+    while (x != NULL && x->gate != NULL && atomic_load(&x->gate->busy) && !eal_broken())
       sched_yield();
   }
 }
@@ -355,7 +366,8 @@ static void port_close(struct port *port) {
   atomic_store(&port->state, PORT_CLOSED);
 }
 
-int port_join(struct port *port, const hy_dpdk_config *config, uint16_t queue, struct dpdk *dev, char *detail) {
+int port_join(struct port *port, const hy_dpdk_config *config, uint16_t queue, struct dpdk *dev,
+              char *detail) {
   port->devices[queue] = dev;
   port->attached++;
   if (port->attached < port->queues)
@@ -416,11 +428,9 @@ void port_obtained(const struct port *port, hy_dpdk_obtained *out) {
       .hugepages = rte_eal_has_hugepages() != 0,
       .flows = port->flows,
   };
-  /* A tap's netdev is the other end of its cable, not what is behind it. */
-  bool own_link = strcmp(port->info.driver_name, "net_tap") == 0 || out->kernel_ifindex == 0;
-  out->answers_arp = own_link && port->tap == PORT_NONE;
+  out->answers_arp = port->tap == PORT_NONE && !port->steered;
   memcpy(out->mac, port->mac.addr_bytes, sizeof out->mac);
-  if (strcmp(port->info.driver_name, "net_tap") == 0 && out->answers_arp) {
+  if (strcmp(port->info.driver_name, "net_tap") == 0) {
     out->mac[0] |= 2; /* it has the netdev's address, and two ends of a cable must differ */
     out->mac[5] ^= 1;
   }
@@ -435,7 +445,8 @@ static int plugin_stop(const char *name) {
   ports_lock();
   struct port *port = port_named(name);
   if (port != NULL && atomic_load(&port->state) < PORT_STOPPING)
-    atomic_store(&port->state, PORT_STOPPING); /* the shards see it and let go, and the first of them closes it */
+    atomic_store(&port->state,
+                 PORT_STOPPING); /* the shards see it and let go, and the first of them closes it */
   ports_unlock();
   return port == NULL ? -ENOENT : 0;
 }

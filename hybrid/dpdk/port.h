@@ -7,8 +7,8 @@
  *   STOPPING --nobody is in a burst any more--> CLOSED --last queue closed--> the slot is free
  *
  * Everything here but what bursts read (state, busy) happens under one lock and in jobs (eal.h). A port
- * lives as a whole: when one shard lets go of its queue, frames of its arena are in the driver's hands, so the port
- * is stopped and closed at once, and the other shards lose theirs with -ENETDOWN.
+ * lives as a whole: when one shard lets go of its queue, frames of its arena are in the driver's hands, so
+ * the port is stopped and closed at once, and the other shards lose theirs with -ENETDOWN.
  */
 #ifndef HYBRID_DPDK_PORT_H
 #define HYBRID_DPDK_PORT_H
@@ -30,11 +30,11 @@ enum port_state { PORT_FREE = 0, PORT_GATHERING, PORT_RUNNING, PORT_STOPPING, PO
 /* What one has to know of a driver that its dev_info does not say. */
 struct driver {
   const char *name;
-  uint16_t desc;      /* descriptors to ask for; 0: PORT_DESC */
-  uint16_t keeps;     /* frames that a receive queue takes whatever it is asked for */
-  uint16_t headroom;  /* in front of a received frame, beside that of the mbuf */
-  bool forgets;       /* frames it still has when it is closed are not given back */
-  bool needs_size;    /* it puts no more into a frame than fits, and says nothing */
+  uint16_t desc;     /* descriptors to ask for; 0: PORT_DESC */
+  uint16_t keeps;    /* frames that a receive queue takes whatever it is asked for */
+  uint16_t headroom; /* in front of a received frame, beside that of the mbuf */
+  bool gated;        /* its interrupt callbacks take away what bursts work on (gate.h) */
+  bool forgets;      /* frames it still has when it is closed are not given back */
 };
 
 /* Two rings between two shards of this process ("ring:NAME"). */
@@ -48,14 +48,15 @@ struct dpdk; /* a queue: device.h */
 
 struct port {
   char name[HY_DPDK_NAME_BYTES];
-  atomic_int state;   /* enum port_state */
-  atomic_bool gone;   /* the driver says that the hardware was removed */
-  uint16_t id;        /* of DPDK */
+  atomic_int state; /* enum port_state */
+  atomic_bool gone; /* the driver says that the hardware was removed */
+  uint16_t id;      /* of DPDK */
   uint16_t queues;
   uint16_t rx_desc, tx_desc;
   uint16_t mtu_bytes;
   uint8_t slot; /* of this table: the pool's ledger names it */
   bool interrupt;
+  bool steered;      /* a program that leaves the kernel its share is in front of it */
   unsigned attached; /* queues that have a device */
   const struct driver *driver;
   struct rte_eth_dev_info info;
@@ -73,12 +74,13 @@ struct port {
 };
 
 /*
- * The port that config names, found or probed, with room for config->queue. Under the lock. rules and exception are
- * those of the first call for a port.
+ * The port that config names, found or probed, with room for config->queue. Under the lock. rules and
+ * exception are those of the first call for a port.
  */
 int port_get(const hy_dpdk_config *config, struct port **out, char *detail);
 /* A queue's device has come; the last one starts the port. On failure the port is closed. */
-int port_join(struct port *port, const hy_dpdk_config *config, uint16_t queue, struct dpdk *dev, char *detail);
+int port_join(struct port *port, const hy_dpdk_config *config, uint16_t queue, struct dpdk *dev,
+              char *detail);
 /* The device lets go: the port is stopped and closed if it isn't yet. */
 void port_leave(struct port *port, uint16_t queue);
 /* Frees the slot of a port that nobody joined. */
@@ -93,8 +95,10 @@ void ports_unlock(void);
 /* ports.c's helpers in files of their own; all run inside jobs. */
 int wires_open(const char *name, struct port *port, char *detail);
 void wires_close(struct port *port);
+int flows_isolate(struct port *port, char *detail);
 int flows_install(struct port *port, char *detail);
 int tap_open(struct port *port, const char *devargs, char *detail);
+void tap_quieten(void);
 int probe(const char *devargs, uint16_t *id);
 void unprobe(uint16_t id);
 

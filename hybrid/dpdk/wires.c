@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * "ring:NAME": two net_ring ports that cross, for two shards of one process. (The port that net_ring makes from
- * its own arguments is a loop: what it sends it receives.)
+ * "ring:NAME": two net_ring ports that cross, for two shards of one process. (The port that net_ring makes
+ * from its own arguments is a loop: what it sends it receives.)
  *
  *     end 0  tx --> rings[0] --> rx  end 1
  *            rx <-- rings[1] <-- tx
@@ -58,7 +58,8 @@ int wires_open(const char *name, struct port *port, char *detail) {
   unsigned end = port->name[strlen(port->name) - 1] == '1';
   char ethernet[RTE_ETH_NAME_MAX_LEN];
   snprintf(ethernet, sizeof ethernet, "%.20s_%u", name, end);
-  int id = rte_eth_from_rings(ethernet, &wires->rings[1 - end], 1, &wires->rings[end], 1, (unsigned)SOCKET_ID_ANY);
+  int id =
+      rte_eth_from_rings(ethernet, &wires->rings[1 - end], 1, &wires->rings[end], 1, (unsigned)SOCKET_ID_ANY);
   if (id < 0) {
     if (wires->users == 0) {
       rte_ring_free(wires->rings[0]);
@@ -81,8 +82,8 @@ static void drain(struct rte_ring *ring) {
 }
 
 /*
- * What is in the rings is taken out: ours comes back, the other's goes back. A frame of ours that the other shard
- * has just taken comes back when it has copied it, which is waited for.
+ * What is in the rings is taken out: ours comes back, the other's goes back. A frame of ours that the other
+ * shard has just taken comes back when it has copied it, which is waited for.
  */
 void wires_close(struct port *port) {
   struct wires *wires = port->wires;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from hybrid._native import ffi
+from hybrid._native import ffi, lib
 from hybrid.api.address import Address
 
 
@@ -24,12 +24,22 @@ NOTICE_BYTES = ffi.sizeof("hy_notice")
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """``arg``: the IP protocol number of BOUND and UNBOUND, the queue of DEVICE_LOST."""
+    """``arg``: the queue of DEVICE_LOST; of BOUND and UNBOUND see the two properties."""
 
     kind: NoticeKind
     ifindex: int
     address: Address
     arg: int = 0
+
+    @property
+    def protocol(self) -> int:
+        """The IP protocol number of BOUND and UNBOUND."""
+        return self.arg & ~int(lib.HY_NOTICE_IN_KERNEL)
+
+    @property
+    def in_kernel(self) -> bool:
+        """Whether a socket of the program's own in the kernel holds the port."""
+        return bool(self.arg & lib.HY_NOTICE_IN_KERNEL)
 
     @classmethod
     def parse(cls, datagram: bytes) -> Notice | None:

@@ -28,7 +28,7 @@ from hybrid.errors import HybridError
 from hybrid.host.follower import Follower, publish_to
 from hybrid.host.notice import Notice, NoticeKind
 from hybrid.launch import child, control
-from hybrid.launch.control import Attached, Device, DeviceObtained, Handover, Ready, Wanted
+from hybrid.launch.control import Attached, Device, DeviceObtained, Handover, Ready
 from hybrid.launch.devices import Descriptor
 from hybrid.launch.ports import BoundPort, Reservations
 from hybrid.launch.record import Record
@@ -217,8 +217,9 @@ class _Run:
         if notice.kind is NoticeKind.BOUND:
             self._on_bound(notice)
         elif notice.kind is NoticeKind.UNBOUND:
-            self.reservations.remove(notice.arg, notice.address)
-            self.on_kernel = [p for p in self.on_kernel if p != BoundPort.of(notice.arg, notice.address)]
+            self.reservations.remove(notice.protocol, notice.address)
+            port = BoundPort.of(notice.protocol, notice.address)
+            self.on_kernel = [held for held in self.on_kernel if held != port]
             self._describe()
         elif notice.kind is NoticeKind.DEVICE_LOST:
             self._on_lost((notice.ifindex, notice.arg))
@@ -229,23 +230,13 @@ class _Run:
         ephemeral = self.handover.ports
         if ephemeral is not None and ephemeral[0] <= notice.address.port <= ephemeral[1]:
             return  # reserved as a range by `hybrid apply`
-        port = BoundPort.of(notice.arg, notice.address)
-        if port is not None and self._in_kernel(port):
+        port = BoundPort.of(notice.protocol, notice.address)
+        if port is not None and notice.in_kernel:
             if port not in self.on_kernel:
                 self.on_kernel.append(port)
             self._describe()
             return
-        self._reserve(notice.arg, notice.address)
-
-    def _in_kernel(self, port: BoundPort) -> bool:
-        """Whether the program's own socket in the kernel holds the port, so that ours must not."""
-        if self.handover.kernel.wanted is Wanted.NO or (self.ready is not None and self.ready.kernel != 0):
-            return False
-        row = placed(self.handover.placements, Transport(port.protocol), port.address.port)
-        if row is None:
-            return not self.handover.devices
-        listens_there = row.fallback is Backend.KERNEL and port.protocol == "tcp"
-        return row.to is Backend.KERNEL or listens_there
+        self._reserve(notice.protocol, notice.address)
 
     def _reserve(self, protocol: int, address: Address) -> None:
         try:
@@ -301,7 +292,7 @@ class _Run:
         )
 
     def _on_no_kernel(self, ready: Ready) -> None:
-        """The program has no kernel sockets after all: its ports are kept for it as without any."""
+        """The program has no kernel sockets, though some of its ports have them as a fallback."""
         if all(got.status < 0 for got in ready.obtained):
             self.refused = HybridError(
                 f"the program has neither a bypass nor the kernel's sockets: {ready.kernel_note}",
@@ -313,10 +304,6 @@ class _Run:
             f"the kernel's sockets could not be had ({ready.kernel_note or os.strerror(-ready.kernel)}), so "
             "there is nothing to fall back to"
         )
-        for port in self.on_kernel:
-            number = socket.IPPROTO_TCP if port.protocol == "tcp" else socket.IPPROTO_UDP
-            self._reserve(number, port.address)
-        self.on_kernel = []
 
     def _tell_what_is_missing(self, ready: Ready) -> None:
         for device, got in zip(self.handover.devices, ready.obtained, strict=True):

@@ -101,7 +101,7 @@ static inline uint8_t *overflow_of(const struct frames *d, uint32_t slot) {
 
 static void tx_done(struct frames *d, uint32_t slot, int32_t result) {
   uint32_t index = d->tx[slot];
-  frame_meta(d->dev.arena, index)->flags &= (uint8_t)~FRAME_IN_DEVICE;
+  frame_meta(d->dev.arena, index)->flags &= (uint8_t)~FRAME_SEND_FLAGS;
   frame_unref(d->dev.arena, index);
   d->tx[slot] = FRAME_NONE;
   d->tx_free[d->ntx_free++] = (uint16_t)slot;
@@ -324,6 +324,17 @@ static unsigned frames_rx_burst(struct hy_device *dev, uint32_t *frames, unsigne
   return n;
 }
 
+/* In the room that the stack leaves in front of a frame: what is left undone of it. */
+static void header_write(const struct frames *d, uint8_t *to, struct frame *f) {
+  struct virtio_net_hdr header = {0};
+  if (f->flags & FRAME_CSUM_PARTIAL) {
+    header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    header.csum_start = (uint16_t)(f->csum_start - f->off);
+    header.csum_offset = f->csum_offset;
+  }
+  memcpy(to, &header, d->header);
+}
+
 static unsigned frames_tx_burst(struct hy_device *dev, const uint32_t *frames, unsigned n) {
   struct frames *d = frames_of(dev);
   struct arena *arena = dev->arena;
@@ -345,7 +356,7 @@ static unsigned frames_tx_burst(struct hy_device *dev, const uint32_t *frames, u
     d->tx[slot] = index;
     f->flags |= FRAME_IN_DEVICE;
     uint8_t *data = frame_data(arena, index) - d->header;
-    memset(data, 0, d->header); /* below `head`: nobody's. Zeroes say that nothing is left undone. */
+    header_write(d, data, f);
     struct io_uring_sqe *sqe = io_uring_get_sqe(&d->ring);
     assert(sqe != NULL);
     if (d->kind == FRAMES_PACKET)
@@ -439,7 +450,7 @@ static void frames_free(struct frames *d) {
   for (uint32_t i = 0; i < TX_SLOTS; i++) {
     if (d->tx[i] == FRAME_NONE)
       continue;
-    frame_meta(arena, d->tx[i])->flags &= (uint8_t)~FRAME_IN_DEVICE;
+    frame_meta(arena, d->tx[i])->flags &= (uint8_t)~FRAME_SEND_FLAGS;
     frame_unref(arena, d->tx[i]);
   }
   if (d->overflow != NULL)
@@ -489,6 +500,9 @@ static struct frames *frames_make(struct arena *arena, const struct frames_setup
       .ifindex = setup->ifindex,
       .queue = setup->queue,
       .frame_bytes_max = room,
+      .caps = setup->header ? DEVICE_TX_CSUM : 0,
+      .packet_frames_max = 1,
+      .tx_room = setup->header ? HEADER_BYTES : 0,
   };
   d->ring.ring_fd = -1;
   d->kind = setup->kind;

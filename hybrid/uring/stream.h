@@ -60,6 +60,8 @@ enum {
   STREAM_SQES_EACH = 6,          /* most that one socket submits in a pass */
   STREAM_MERGE_BYTES = 512,      /* smaller arrivals are merged into the frame before */
   STREAM_RCV_INITIAL = 64 << 10, /* bytes of frames that may wait for a reader that has read nothing yet */
+  STREAM_RCV_SHARE = 8,          /* one in so many of the frames left */
+  STREAM_YIELDS = 2,             /* passes that leave everything to an application with completions to read */
   STREAM_DGRAM_FRAMES = 256,     /* datagrams that wait to be read, per socket */
 };
 
@@ -191,6 +193,7 @@ struct uring {
   bool asleep;             /* the event descriptor is armed */
   bool files;              /* connections are registered */
   bool fixed_buffers;      /* the arena is */
+  uint8_t yielded;
   struct stream_features has;
   int event_fd;
   /* frames lent to the kernel */
@@ -387,6 +390,8 @@ void stream_fini(void *t);
 
 /* stream_loop.c */
 unsigned stream_progress(void *t, uint64_t now);
+/* The same whoever waits: for closing. */
+unsigned stream_pass(struct uring *u, uint64_t now);
 uint64_t stream_deadline(void *t);
 int stream_wait_arm(void *t);
 int stream_wait_fd(void *t);

@@ -116,7 +116,7 @@ void close_expire(struct uring *u) {
 
 void close_settle(struct uring *u, struct sock *s) {
   for (int i = 0; i < SETTLE_PASSES && (s->flags & SOCK_CLOSING) && s->kind != SOCK_FREE; i++)
-    stream_progress(u, u->now);
+    stream_pass(u, u->now);
 }
 
 static void wait_briefly(struct uring *u) {
@@ -128,14 +128,14 @@ static void wait_briefly(struct uring *u) {
 void stream_fini(void *t) {
   struct uring *u = t;
   if (u->in_use > 0)
-    stream_progress(u, u->now); /* what was pushed before an orderly close may still leave */
+    stream_pass(u, u->now); /* what was pushed before an orderly close may still leave */
   for (uint32_t i = 0; i < u->nsocks; i++) {
     struct sock *s = sock_at(u, i);
     if (s->kind == SOCK_CONN && !(s->flags & SOCK_HARD))
       close_hard(u, s);
   }
   for (int waits = 0; u->in_use > 0 && waits < FINI_WAITS;)
-    if (stream_progress(u, u->now) == 0 && u->run_head == SOCK_NONE) {
+    if (stream_pass(u, u->now) == 0 && u->run_head == SOCK_NONE) {
       wait_briefly(u);
       waits++;
     }

@@ -219,8 +219,27 @@ static void awake(struct uring *u) {
     continue;
 }
 
+/*
+ * Completions wait for the application: it goes first, so that all its answers leave in one call, and those
+ * of one connection in one send. Not for ever, as it may leave them unread.
+ */
+static bool application_first(struct uring *u) {
+  if (u->shard->tokens.ready_head == TOKEN_NONE || u->yielded == STREAM_YIELDS) {
+    u->yielded = 0;
+    return false;
+  }
+  u->yielded++;
+  return true;
+}
+
 unsigned stream_progress(void *t, uint64_t now) {
   struct uring *u = t;
+  if (application_first(u))
+    return 0;
+  return stream_pass(u, now);
+}
+
+unsigned stream_pass(struct uring *u, uint64_t now) {
   u->now = now;
   if (__builtin_expect(!u->started, 0) && !start(u))
     return 0;

@@ -39,11 +39,24 @@ void lent_fini(struct uring *u) {
   free(u->lent);
 }
 
+/* Free frames that are not lent. The application's own allocations stop earlier: it can always be answered.
+ */
+static uint32_t lent_reserve(const struct uring *u) {
+  return u->shard->stack.frames_reserve / 2;
+}
+
+static uint32_t frames_left(const struct uring *u) {
+  uint32_t left = u->shard->arena.free_count, reserve = lent_reserve(u);
+  return (left > reserve ? left - reserve : 0) + u->lent_count;
+}
+
 void lent_refill(struct uring *u) {
   struct arena *arena = &u->shard->arena;
-  uint32_t mask = u->slots - 1, reserve = u->shard->stack.frames_reserve / 2;
+  /* When they run short fewer are lent: one connection takes all that are, if it has as much to receive. */
+  uint32_t mask = u->slots - 1, share = frames_left(u) / STREAM_RCV_SHARE + 1;
+  uint32_t most = share < u->slots ? share : u->slots;
   int added = 0;
-  while (u->lent_count < u->slots && arena->free_count > reserve) {
+  while (u->lent_count < most && arena->free_count > lent_reserve(u)) {
     uint32_t slot = (u->lent_tail + (uint32_t)added) & mask;
     if (u->slot_frame[slot] != FRAME_NONE)
       break;
@@ -105,13 +118,17 @@ void recv_stop(struct uring *u, struct sock *s) {
   s->flags |= SOCK_RECV_STOP;
 }
 
-static bool behind(const struct sock *s) {
-  return s->rx_frames >= s->rx_limit;
+/*
+ * Its own limit, and when frames run short a share of those that are left (Choudhury and Hahne's dynamic
+ * thresholds): readers that sleep leave some to the others.
+ */
+static bool behind(const struct uring *u, const struct sock *s) {
+  return s->rx_frames >= s->rx_limit || s->rx_frames > frames_left(u) / STREAM_RCV_SHARE;
 }
 
 void recv_run(struct uring *u, struct sock *s) {
   if (s->flags & SOCK_RECV) {
-    if (behind(s) && !(s->flags & SOCK_RECV_STOP)) {
+    if (behind(u, s) && !(s->flags & SOCK_RECV_STOP)) {
       stats_of(u)->kernel_paused++;
       recv_stop(u, s);
     }
@@ -122,7 +139,7 @@ void recv_run(struct uring *u, struct sock *s) {
     sqe_counts(s, sqe, op_data(OP_ASK, sock_index(u, s)));
     s->flags |= SOCK_ASKED;
   } else if ((s->flags & (SOCK_OPEN | SOCK_RX_END | SOCK_ASK)) == SOCK_OPEN && s->list == LIST_NONE &&
-             !behind(s)) {
+             !behind(u, s)) {
     recv_arm(u, s);
   }
 }
@@ -243,7 +260,7 @@ void recv_done(struct uring *u, struct sock *s, const struct io_uring_cqe *cqe) 
     recv_ended(u, s, result);
   if (s->flags & SOCK_CLOSING)
     return;
-  if (behind(s))
+  if (behind(u, s))
     sock_wants(u, s);
   recv_wake(u, s);
 }

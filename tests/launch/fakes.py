@@ -103,9 +103,9 @@ def launcher() -> int:
     return code
 
 
-def send(control: socket.socket, kind: NoticeKind, port: int, ip: str | None = None) -> None:
-    address = Address(ip_address(ip) if ip else None, port)
-    control.send(Notice(kind, 0, address, TCP).pack())
+def send(control: socket.socket, kind: NoticeKind, port: int, in_kernel: bool = False) -> None:
+    arg = TCP | (lib.HY_NOTICE_IN_KERNEL if in_kernel else 0)
+    control.send(Notice(kind, 0, Address(None, port), arg).pack())
 
 
 def child() -> int:
@@ -142,7 +142,7 @@ def child() -> int:
             control.send(b"\xff" * size) if size else None
         control.send(b"\xff" * 32)
         control.send(b"\xff" * ffi.sizeof("hy_ready"))
-    send(control, NoticeKind.BOUND, 6379)
+    send(control, NoticeKind.BOUND, 6379, bool(handover.kernel.wanted) and mode != "no-kernel")
     if mode == "unsteered":
         send(control, NoticeKind.BOUND, 9999)
     if mode == "ephemeral":

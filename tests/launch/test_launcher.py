@@ -289,7 +289,7 @@ def test_a_listener_with_a_fallback_holds_its_port_in_the_kernel_by_itself(launc
     assert record.about["kernel"] == {"requested": "fallback", "obtained": True, "note": ""}
 
 
-def test_without_the_kernels_sockets_the_port_is_reserved_after_all(launch, pair: Pair) -> None:  # noqa: F811
+def test_without_the_kernels_sockets_the_port_is_reserved(launch, pair: Pair) -> None:  # noqa: F811
     running = launch("no-kernel", "fallback")
     assert "nothing to fall back to" in running.hear("warning")
     assert running.hear("ready")

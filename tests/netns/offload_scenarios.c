@@ -164,7 +164,7 @@ static void without_several_buffers_a_packet_is_one_frame(void) {
   wire_up(1500);
   hy_afxdp_config config = config_of(&ends[0], 0);
   hy_afxdp_obtained got;
-  config.multi_buffer = HY_XDP_WITHOUT;
+  config.multi_buffer = HY_REQUEST_NO;
   struct hy_device *a = open_as(&ends[0], 0, NULL, config, &got);
   CHECK(got.multi_buffer == 0 && !(a->caps & DEVICE_MULTI) && a->packet_frames_max == 1);
   CHECK(a->frame_bytes_max == ends[0].arena.frame_size - AFXDP_RX_HEADROOM);
@@ -185,11 +185,11 @@ static void queues_share_one_registration(void) {
   struct hy_device *second = open_as(&ends[1], 1, first, config_of(&ends[1], 1), &got);
   CHECK(got.shared_umem == 1 && got.multi_buffer == 1 && got.zerocopy == 0);
   hy_afxdp_config own = config_of(&ends[1], 2);
-  own.shared_umem = HY_XDP_WITHOUT;
+  own.shared_umem = HY_REQUEST_NO;
   struct hy_device *third = open_as(&ends[1], 2, first, own, &got);
   CHECK(got.shared_umem == 0);
   own = config_of(&ends[1], 3);
-  own.multi_buffer = HY_XDP_WITHOUT; /* the first one has it, and sharing would bring it */
+  own.multi_buffer = HY_REQUEST_NO; /* the first one has it, and sharing would bring it */
   struct hy_device *fourth = open_as(&ends[1], 3, first, own, &got);
   CHECK(got.shared_umem == 0 && got.multi_buffer == 0);
   queue_close(fourth);
@@ -212,7 +212,7 @@ static void three_queues(const int *sockets) {
     hy_afxdp_config config = config_of(&ends[1], q);
     config.map_fd = -1;
     config.xsk_fd = sockets[q];
-    config.shared_umem = HY_XDP_MUST;
+    config.shared_umem = HY_REQUEST_MUST;
     CHECK(afxdp_open(&arena, &config, devices[0], NULL, &devices[q]) == 0);
   }
   for (uint32_t q = 0; q < 3; q++)
@@ -249,7 +249,7 @@ static void a_checksum_that_was_left_is_right_on_the_wire(void) {
   wire_up(JUMBO);
   transmit_checksums_off("va");
   hy_afxdp_config config = config_of(&ends[0], 0);
-  config.tx_checksum = HY_XDP_MUST;
+  config.tx_checksum = HY_REQUEST_MUST;
   hy_afxdp_obtained got;
   struct hy_device *a = open_as(&ends[0], 0, NULL, config, &got), *b = queue_open(&ends[1], 0);
   CHECK(got.tx_checksum == 1 && (a->caps & DEVICE_TX_CSUM) && a->tx_room <= FRAME_TX_ROOM && a->tx_room > 0);

@@ -39,6 +39,7 @@ from tests.netns.peers import (
 pytestmark = pytest.mark.netns
 
 HYBRID = str(Path(sys.executable).with_name("hybrid"))
+SERVE_RELAY = [HYBRID, "--output", "json", "serve", "relay", "--", "--port"]
 PROGRAM = str(Path(hybrid.__file__).parent / "bin" / "hybrid-relay")
 BACKENDS = ("bypass", "kernel")
 
@@ -50,9 +51,9 @@ class Relay:
         self.lab = lab
         self.target = listener
         self.port = PORT if listen == "bypass" else KERNEL_PORT
+        to = address(CLIENT[family], listener.port)
         self.process = lab.server.popen(
-            [HYBRID, "--output", "json", "serve", "relay", "--", "--port", str(self.port)]
-            + ["--to", address(CLIENT[family], listener.port), "--listen", listen, "--connect", connect],
+            [*SERVE_RELAY, str(self.port), "--to", to, "--listen", listen, "--connect", connect],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -77,11 +78,15 @@ class Relay:
 
 @pytest.fixture(scope="module")
 def steered() -> Iterator[Lab]:
-    with Lab(f"relay-{os.getpid()}") as lab:
-        with lab.server.call(lambda: Steering.attach(lab.server.interface, "generic")) as steering:
-            steering.replace_rules(RULES)
-            yield lab
-            steering.detach()
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab(f"relay-{os.getpid()}"))
+        # The kernel's own connections start from ports that no rule steers.
+        lab.server.run(["sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=50000 60999"])
+        steering = lab.server.call(lambda: Steering.attach(lab.server.interface, "generic"))
+        stack.enter_context(steering)
+        steering.replace_rules(RULES)
+        yield lab
+        steering.detach()
 
 
 Start = Callable[..., Relay]
@@ -245,10 +250,15 @@ def test_without_a_datapath_it_relays_between_kernel_sockets_or_says_what_to_do(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--port", "80"], ["--port", "80", "--to", "10.0.0.1"], ["--port", "80", "--to", "x:1"]]
-    + [["--port", "80", "--to", "10.0.0.1:80", "--listen", "elsewhere"]],
+    [
+        "",
+        "--port 80",
+        "--port 80 --to 10.0.0.1",
+        "--port 80 --to x:1",
+        "--port 80 --to 10.0.0.1:1 --listen x",
+    ],
 )
-def test_what_makes_no_sense_is_refused(steered: Lab, arguments: list[str]) -> None:
-    done = steered.server.run([PROGRAM, *arguments], check=False)
+def test_what_makes_no_sense_is_refused(steered: Lab, arguments: str) -> None:
+    done = steered.server.run([PROGRAM, *arguments.split()], check=False)
     assert done.returncode == 2
     assert "usage" in done.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,13 @@ class DeviceApp(App):
         assert "detail" not in self.obtained, self.obtained["detail"]
         assert self.result("")["status"] == 0
         self.pid = self.launcher.pid
+        self.interface_up()
+
+    #: What stands in front of the application's command.
+    prefix: Sequence[str] = ()
+
+    def interface_up(self) -> None:
+        """The kernel's end of what the application has made."""
         if self.kind == "tap":
             for command in (
                 ["sysctl", "-q", "-w", f"net.ipv6.conf.{TAP}.accept_dad=0"],

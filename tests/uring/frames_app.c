@@ -3,11 +3,14 @@
  * frames-app: peer_app.c on a device that it opens itself, with a host table of its own:
  *
  *     frames-app PORT tap|own|shared INTERFACE MAC OFFLOAD ADDRESS/PREFIX ... [via ADDRESS MAC] ...
+ *     frames-app PORT dpdk DEVARGS MAC OFFLOAD ADDRESS/PREFIX ...
  *
- * `via` is a neighbour, where the stack does not ask for it itself. What was obtained is told in a
- * line of JSON, a failure in another.
+ * A DPDK port's MAC may be "-": its own. `via` is a neighbour, where the stack does not ask for it itself.
+ * What was obtained is told in a line of JSON, a failure in another.
  */
 #include "peer_app.h"
+
+#include "bpf/steer.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -15,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ADDRS = 4, EPHEMERAL_LO = 40000, EPHEMERAL_HI = 49999 };
+enum { ADDRS = 4, NO_MAC = 0xff /* multicast: nobody's */, EPHEMERAL_LO = 40000, EPHEMERAL_HI = 49999 };
 
 static int mac_parse(const char *text, uint8_t mac[6]) {
   return sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5) == 6
@@ -104,12 +107,68 @@ static int packet_open(hy_shard *shard, const char *name, bool shared, const hy_
   return rc;
 }
 
+/* A list in an environment variable, words parted by blanks. */
+static uint32_t words_of(const char *variable, char *text, size_t size, const char **words, uint32_t max) {
+  uint32_t n = 0;
+  snprintf(text, size, "%s", getenv(variable) != NULL ? getenv(variable) : "");
+  for (char *save, *word = strtok_r(text, " ", &save); word != NULL && n < max;
+       word = strtok_r(NULL, " ", &save))
+    words[n++] = word;
+  return n;
+}
+
+/*
+ * DPDK_EAL: arguments of EAL. DPDK_EXCEPTION: the exception path's devargs; the port alone is ours then.
+ * DPDK_FLOW: the rules go into the NIC. DPDK_INTERRUPT: enum hy_request. DPDK_FRAMES, DPDK_SIZE: of the
+ * shard.
+ */
+static int dpdk_open(hy_shard *shard, const char *devargs, uint8_t checksum, hy_host_link *link,
+                     uint16_t port) {
+  struct hy_steer_rule rules[] = {
+      {.name = "served", .verdict = HY_STEER_DPDK, .port_lo = port, .port_hi = port},
+      {.name = "replies", .verdict = HY_STEER_DPDK, .port_lo = EPHEMERAL_LO, .port_hi = EPHEMERAL_HI},
+  };
+  char text[1024];
+  const char *eal[32];
+  hy_dpdk_config config = {.struct_size = sizeof config,
+                           .ifindex = link->ifindex,
+                           .port = devargs,
+                           .checksum = checksum,
+                           .exception = getenv("DPDK_EXCEPTION"),
+                           .rules = rules,
+                           .nrules = sizeof rules / sizeof *rules};
+  config.neal = words_of("DPDK_EAL", text, sizeof text, eal, 32);
+  config.eal = eal;
+  config.flow = getenv("DPDK_FLOW") != NULL;
+  config.interrupt =
+      getenv("DPDK_INTERRUPT") != NULL ? (uint8_t)atoi(getenv("DPDK_INTERRUPT")) : HY_REQUEST_AUTO;
+  hy_dpdk_obtained got;
+  int rc = hy_dpdk_attach(shard, &config, &got);
+  if (rc < 0)
+    return rc;
+  link->answers_arp = got.answers_arp;
+  if (link->mac[0] == NO_MAC)
+    memcpy(link->mac, got.mac, 6);
+  printf("{\"id\": \"obtained\", \"name\": \"%s\", \"driver\": \"%s\", \"version\": \"%s\", "
+         "\"kernel_ifindex\": %u, "
+         "\"answers_arp\": %d, \"interrupt\": %d, \"rx_checksum\": %d, \"tx_checksum\": %d, \"mtu\": %u}\n",
+         got.name, got.driver, got.version, got.kernel_ifindex, got.answers_arp, got.interrupt,
+         got.rx_checksum, got.tx_checksum, got.mtu_bytes);
+  return 0;
+}
+
 static int open_all(int argc, char **argv, hy_shard **out) {
   hy_config config;
   hy_config_default(&config);
   config.port_lo = EPHEMERAL_LO;
   config.port_hi = EPHEMERAL_HI;
   uint16_t port = (uint16_t)strtoul(argv[-1], NULL, 10);
+  bool dpdk = argc > 0 && strcmp(argv[0], "dpdk") == 0;
+  if (dpdk) {
+    config.frame_prefix_bytes = HY_DPDK_PREFIX;
+    config.frames = getenv("DPDK_FRAMES") != NULL ? (uint32_t)strtoul(getenv("DPDK_FRAMES"), NULL, 10) : 0;
+    config.frame_size = getenv("DPDK_SIZE") != NULL ? (uint32_t)strtoul(getenv("DPDK_SIZE"), NULL, 10) : 4096;
+  }
   int rc = argc >= 5 ? hy_shard_open(&config, out) : -EINVAL;
   if (rc < 0)
     return rc;
@@ -117,10 +176,16 @@ static int open_all(int argc, char **argv, hy_shard **out) {
   hy_host_link link = {.ifindex = 77, .mtu_bytes = 1500, .answers_arp = !shared};
   hy_addr own[ADDRS];
   unsigned nown = 0;
-  if (mac_parse(argv[2], link.mac) < 0)
+  if (dpdk && strcmp(argv[2], "-") == 0)
+    link.mac[0] = NO_MAC;
+  else if (mac_parse(argv[2], link.mac) < 0)
     return -EINVAL;
-  rc = table_fill(*out, &link, argc - 4, argv + 4, own, &nown);
+  if (dpdk)
+    rc = dpdk_open(*out, argv[1], (uint8_t)strtoul(argv[3], NULL, 10), &link, port);
   if (rc < 0)
+    return rc;
+  rc = table_fill(*out, &link, argc - 4, argv + 4, own, &nown);
+  if (rc < 0 || dpdk)
     return rc;
   return tap ? tap_open(*out, argv[1], (uint8_t)strtoul(argv[3], NULL, 10), &link)
              : packet_open(*out, argv[1], shared, own, nown, &link, port);

@@ -82,7 +82,6 @@ static int plain_socket(int family) {
   int fd = socket(family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
   assert_true(fd >= 0);
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   return fd;
 }
 
@@ -105,8 +104,10 @@ int plain_connect(int family, uint16_t port) {
       .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT, .sin6_port = htons(port)};
   int rc = family == 4 ? connect(fd, (struct sockaddr *)&in, sizeof in)
                        : connect(fd, (struct sockaddr *)&in6, sizeof in6);
-  if (rc == 0)
+  if (rc == 0) {
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     return fd;
+  }
   rc = -errno;
   close(fd);
   return rc;
@@ -171,9 +172,18 @@ uint64_t counter(const hy_shard *shard, const char *name) {
   return 0;
 }
 
+/* A ring that is closed interrupts calls of its thread that wait with a time-out, as these do. */
+static ssize_t plain_recv(int fd, void *out, size_t bytes) {
+  ssize_t n;
+  do
+    n = recv(fd, out, bytes, 0);
+  while (n < 0 && errno == EINTR);
+  return n;
+}
+
 void plain_read(int fd, void *out, size_t bytes) {
   for (size_t got = 0; got < bytes;) {
-    ssize_t n = recv(fd, (char *)out + got, bytes - got, 0);
+    ssize_t n = plain_recv(fd, (char *)out + got, bytes - got);
     assert_true(n > 0);
     got += (size_t)n;
   }
@@ -198,7 +208,7 @@ int plain_end(int fd) {
   char bytes[4096];
   ssize_t n;
   do
-    n = recv(fd, bytes, sizeof bytes, 0);
+    n = plain_recv(fd, bytes, sizeof bytes);
   while (n > 0);
   return n == 0 ? 0 : -errno;
 }

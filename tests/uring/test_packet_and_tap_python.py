@@ -78,6 +78,27 @@ def test_a_packet_socket(lab: Lab, handed: bool) -> None:
         assert give_back_one(shard, client, str(address)) == b"over frames"
 
 
+def test_shared_flows_can_be_changed(lab: Lab) -> None:
+    with hybrid.Shard() as shard, hybrid.Host() as host:
+        host.update(
+            links=[hybrid.Link(ROW, lab.server.mac)],
+            addresses=[hybrid.LocalAddress(lab.server.ipv4, 24, ROW)],
+            routes=[hybrid.Route(ip_network("10.77.0.0/24"), ROW)],
+            neighbours=[hybrid.Neighbour(lab.client.ipv4, lab.client.mac, ROW)],
+        )
+        shard.set_host(host)
+        attach = partial(
+            shard.attach_packet,
+            lab.server.ifindex,
+            ifindex=ROW,
+            mode=hybrid.PacketMode.SHARED,
+            flows=[hybrid.Flow(6, 9, 9)],
+        )
+        assert lab.server.call(attach).quiet == "tcx"
+        shard.set_packet_flows(ROW, [hybrid.Flow(6, PORT, PORT)])
+        assert give_back_one(shard, lab.client.call(socket.socket), str(lab.server.ipv4)) == b"over frames"
+
+
 def test_a_failure_names_the_remedy(lab: Lab) -> None:
     with hybrid.Shard() as shard:
         with pytest.raises(hybrid.AttachError, match="to be named") as told:
