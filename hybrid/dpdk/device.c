@@ -15,7 +15,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { RETURN_TRIES = 1000 };
+enum { RETURN_TRIES = 1000, TOLD_MAX = 255 };
 
 static struct dpdk *dpdk_of(struct hy_device *dev) {
   return (struct dpdk *)dev;
@@ -124,17 +124,23 @@ static bool is_eventfd(int fd) {
   return strstr(target, "eventfd") != NULL;
 }
 
-/* A driver may hand out a descriptor and then not be able to use it. */
+/*
+ * A driver may hand out a descriptor and then not be able to use it. One whose descriptor is that of its
+ * device (net_tap) needs nothing enabled: it is readable while something is there.
+ */
 static void interrupt_open(struct dpdk *x) {
   x->fd = -1;
   if (!x->port->interrupt)
     return;
   int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(x->port->id, x->queue);
-  if (fd < 0 || interrupt_set(x, true) < 0)
+  if (fd < 0)
     return;
-  interrupt_set(x, false);
-  x->fd = fd;
   x->eventfd = is_eventfd(fd);
+  int rc = interrupt_set(x, true);
+  if (rc == 0)
+    interrupt_set(x, false);
+  if (rc == 0 || (rc == -ENOTSUP && !x->eventfd))
+    x->fd = fd;
 }
 
 /* The port has started: what was set aside for that comes back. */
@@ -171,6 +177,12 @@ static unsigned dpdk_rx_burst(struct hy_device *dev, uint32_t *frames, unsigned 
     n = dpdk_receive(x->port->id, x->queue, received, max);
     if (x->port->tap != PORT_NONE)
       n = exception_pass(x, received, n);
+  }
+  if (x->told != NULL) {
+    for (unsigned i = 0; i < n; i++)
+      tell_others(x, mbufs[i]);
+    if (mbufs == received && n < max)
+      n += told(x, received + n, max - n);
   }
   unsigned taken = n > 0 ? take(x, mbufs, n, frames) : 0;
   dpdk_leave(x);
@@ -325,8 +337,11 @@ static int dpdk_health(struct hy_device *dev) {
 }
 
 static void device_free(struct dpdk *x) {
-  if (x != NULL && x->gate != NULL)
+  if (x == NULL)
+    return;
+  if (x->gate != NULL)
     gate_release(x->gate);
+  free(x->told);
   free(x);
 }
 
@@ -389,6 +404,10 @@ static struct dpdk *device_make(struct arena *arena, const hy_dpdk_config *confi
       free(x);
       return NULL;
     }
+  }
+  if (port->queues > 1 && (x->told = ring_make(TOLD_MAX)) == NULL) {
+    device_free(x);
+    return NULL;
   }
   return x;
 }

@@ -15,7 +15,8 @@ struct dpdk {
    * that of the shard that stops a port of several queues. NULL: there is no such thread.
    */
   struct gate *gate;
-  bool settled; /* frames stocked for the start of the port have been taken back */
+  struct rte_ring *told; /* what the port's other shards have received for all (tell.c); NULL: it has one */
+  bool settled;          /* frames stocked for the start of the port have been taken back */
   bool armed;
   bool eventfd; /* fd is one to be read; else it is the driver's own, and becomes unreadable by itself */
   int fd;       /* of the receive interrupt; -1 */
@@ -49,6 +50,11 @@ int dpdk_open(struct arena *arena, const hy_dpdk_config *config, hy_dpdk_obtaine
 unsigned dpdk_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, unsigned max);
 unsigned dpdk_send(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, unsigned n);
 void dpdk_free(struct rte_mbuf **mbufs, unsigned n);
+
+/* tell.c: a received frame may be news for all; news for us; at the end. */
+void tell_others(struct dpdk *x, const struct rte_mbuf *m);
+unsigned told(struct dpdk *x, struct rte_mbuf **mbufs, unsigned max);
+void tell_nobody(struct dpdk *x);
 
 /*
  * The exception path: of n received mbufs those that a rule names stay in front (their number is returned),

@@ -102,7 +102,7 @@ RTE_MEMPOOL_REGISTER_OPS(arena_ops)
 
 /* ---- making one ------------------------------------------------------------------------------- */
 
-static struct rte_ring *ring_make(uint32_t frames) {
+struct rte_ring *ring_make(uint32_t frames) {
   uint32_t size = 1;
   while (size <= frames)
     size <<= 1;

@@ -59,6 +59,8 @@ void pool_put(struct pool *pool);
 int pool_stock(struct pool *pool, uint8_t slot, uint32_t count);
 /* What is left of them comes back. */
 void pool_unstock(struct pool *pool);
+/* A ring of so many mbufs at least, to be freed with free(). NULL: out of memory. */
+struct rte_ring *ring_make(uint32_t frames);
 /* Frames that other threads gave back. */
 void pool_take_back_slowly(struct pool *pool);
 /* After a port was closed: frames that its driver has forgotten. */

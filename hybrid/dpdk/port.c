@@ -10,13 +10,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_version.h>
 
-enum { PORT_DESC = 512, RETURN_SPINS = 1 << 20 };
+enum { PORT_DESC = 512, AGAIN_MAX = 40, AGAIN_NS = 10000000 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct port ports[PORTS_MAX];
@@ -104,6 +105,8 @@ static int find_job(void *arg) {
     rc = rte_eth_macaddr_get(port->id, &port->mac);
   if (rc < 0)
     return rc;
+  if (port->wires != NULL) /* net_ring has none */
+    port->mac = (struct rte_ether_addr){{0x02, 'h', 'y', 'r', port->slot, (uint8_t)port->end}};
   rte_eth_dev_callback_register(port->id, RTE_ETH_EVENT_INTR_RMV, on_removal, port);
   for (size_t i = 0; i < sizeof drivers / sizeof *drivers; i++)
     if (strcmp(port->info.driver_name, drivers[i].name) == 0)
@@ -306,6 +309,30 @@ static int start_once(const struct start *start, bool interrupt) {
   return rc == 0 ? rte_eth_dev_start(port->id) : rc;
 }
 
+/*
+ * After an AF_XDP socket was closed its queue is busy until a kernel worker has run, and a net_af_xdp port
+ * that failed to start is good for nothing more: it is probed again, for as long as that may take.
+ */
+static int start_patiently(const struct start *start, bool *interrupt) {
+  struct port *port = start->port;
+  if (port->driver == NULL || !port->driver->forgets)
+    return start_once(start, *interrupt);
+  *interrupt = false;
+  umems_of(port);
+  int rc = start_once(start, false);
+  for (unsigned i = 0; rc < 0 && i < AGAIN_MAX; i++) {
+    unprobe(port->id);
+    umems_delete(port);
+    nanosleep(&(struct timespec){.tv_nsec = AGAIN_NS}, NULL);
+    eal_hush();
+    rc = probe(start->config->port, &port->id);
+    if (rc < 0)
+      return rc;
+    rc = start_once(start, false);
+  }
+  return rc;
+}
+
 static int start_job(void *arg) {
   const struct start *start = arg;
   struct port *port = start->port;
@@ -315,7 +342,7 @@ static int start_job(void *arg) {
     rc = flows_isolate(port, start->detail);
   if (rc < 0)
     return rc;
-  rc = start_once(start, want);
+  rc = start_patiently(start, &want);
   if (rc < 0 && want && rc != -ENOMEM) { /* some drivers refuse what they can't do instead of ignoring it */
     rte_eth_dev_stop(port->id);
     rc = start_once(start, false);
@@ -340,6 +367,7 @@ static int close_job(void *arg) {
     wires_close(port);
   else
     unprobe(port->id);
+  umems_delete(port);
   return 0;
 }
 
@@ -357,6 +385,9 @@ static void port_close(struct port *port) {
   if (atomic_load(&port->state) == PORT_CLOSED)
     return;
   port_stop(port);
+  for (uint16_t q = 0; q < port->queues; q++)
+    if (port->devices[q] != NULL)
+      tell_nobody(port->devices[q]);
   eal_run(close_job, port); /* where DPDK has given up it is left alone */
   if (port->netns_socket >= 0)
     close(port->netns_socket);

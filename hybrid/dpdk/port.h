@@ -99,6 +99,8 @@ int flows_isolate(struct port *port, char *detail);
 int flows_install(struct port *port, char *detail);
 int tap_open(struct port *port, const char *devargs, char *detail);
 void tap_quieten(void);
+void umems_of(const struct port *port); /* those made from now on */
+void umems_delete(const struct port *port);
 int probe(const char *devargs, uint16_t *id);
 void unprobe(uint16_t id);
 
