@@ -41,7 +41,7 @@ def test_a_backlog_holds_those_that_nobody_has_asked_for_yet(talk: Meeting, role
 def test_one_after_another(talk: Meeting, role: str) -> None:
     server_end, client_end = talk.ends(role)
     listener, address = talk.listen(server_end)
-    for _ in range(150):
+    for _ in range(60):
         server, accepting = listener.accept()
         client = client_end.stream()
         client.connect(address).result()

@@ -69,6 +69,6 @@ def test_who_waits_does_not_poll(talk: Meeting) -> None:
     before = talk.us.stats()
     talk.us.nap(300).result()
     after = talk.us.stats()
-    if talk.row.sleeps:
+    if talk.us.sleeps:
         assert after["sleeps"] > before["sleeps"]
         assert after["polls"] - before["polls"] < 2000

@@ -84,6 +84,7 @@ struct agent {
   size_t line_len;
   uint64_t nap_id; /* of the "nap" under way; 0: none */
   uint64_t nap_from_ns, nap_until_ns;
+  unsigned sleeps_index; /* of the counter "sleeps" */
 };
 
 /* host.c: 0, or -EINVAL for a text that does not say what it should. */

@@ -105,12 +105,29 @@ static int attach_uring(struct agent *a, struct agent *other, const char *settin
   return rc;
 }
 
+/* The port comes last, as DPDK writes it: its own commas are no end. */
+static int attach_dpdk(struct agent *a, struct agent *other, const char *settings, char *said) {
+  (void)other;
+  hy_dpdk_config config = {
+      .struct_size = sizeof config,
+      .ifindex = (uint32_t)number_of(settings, "ifindex", 0),
+      .rx_desc = (uint16_t)number_of(settings, "rx_desc", 0),
+      .port = value_of(settings, "port"),
+  };
+  hy_dpdk_obtained got;
+  int rc = config.port == NULL ? -EINVAL : hy_dpdk_attach(a->shard, &config, &got);
+  if (rc == 0)
+    snprintf(said, SAID, "{\"driver\": \"%s\", \"interrupt\": %d, \"rx_desc\": %u}", got.driver,
+             got.interrupt, got.rx_desc);
+  return rc;
+}
+
 static const struct backend {
   const char *name;
   int (*attach)(struct agent *a, struct agent *other, const char *settings, char *said);
 } backends[] = {
-    {"memory", attach_memory}, {"afxdp", attach_afxdp},   {"uring", attach_uring},
-    {"tap", attach_tap},       {"packet", attach_packet},
+    {"memory", attach_memory}, {"afxdp", attach_afxdp}, {"uring", attach_uring},
+    {"dpdk", attach_dpdk},     {"tap", attach_tap},     {"packet", attach_packet},
 };
 
 static int attach_one(struct agent *a, struct agent *other, const char *text, char *said) {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 /* Orders are looked for so often while nothing happens. */
 #define LOOK_NS (300 * 1000)
 
-enum { EVENTS = 64, SAID_MAX = 4096 };
+enum { EVENTS = 64, SAID_MAX = 4096, PAUSE_MS = 1 };
 
 static int config_set(hy_config *config, const char *text) {
   static const struct {
@@ -29,6 +30,7 @@ static int config_set(hy_config *config, const char *text) {
       {"rcvbuf_bytes", offsetof(hy_config, rcvbuf_bytes)},
       {"sndbuf_bytes", offsetof(hy_config, sndbuf_bytes)},
       {"app_frames_max", offsetof(hy_config, app_frames_max)},
+      {"frame_prefix_bytes", offsetof(hy_config, frame_prefix_bytes)},
   };
   const char *value = strchr(text, '=');
   if (value == NULL)
@@ -147,6 +149,19 @@ static int64_t patience(struct agent *a) {
   return now < a->nap_until_ns ? (int64_t)(a->nap_until_ns - now) : 0;
 }
 
+/*
+ * Two shards that can only be polled would take both cores of a small machine from everybody else: a wait
+ * that found nothing and did not sleep is followed by a moment in which only orders are waited for.
+ */
+static void give_way(struct agent *a, uint64_t *slept) {
+  uint64_t sleeps = hy_stat(a->shard, a->sleeps_index);
+  if (sleeps == *slept) {
+    struct pollfd orders = {.fd = a->spec->in, .events = POLLIN};
+    poll(&orders, 1, PAUSE_MS);
+  }
+  *slept = sleeps;
+}
+
 static void *agent_live(void *argument) {
   struct agent *a = argument;
   if (a->spec->cpu >= 0) {
@@ -156,6 +171,9 @@ static void *agent_live(void *argument) {
     sched_setaffinity(0, sizeof set, &set);
   }
   hy_event events[EVENTS];
+  uint64_t slept = 0;
+  while (strcmp(hy_stat_name(a->sleeps_index), "sleeps") != 0)
+    a->sleeps_index++;
   while (a->nap_id != 0 || orders_obey(a)) {
     int n = hy_wait_any(a->shard, events, EVENTS, patience(a));
     if (n < 0 && n != -EINTR) {
@@ -164,6 +182,8 @@ static void *agent_live(void *argument) {
     }
     for (int i = 0; i < n; i++)
       op_event(a, &events[i]);
+    if (n == 0 && a->nap_id == 0)
+      give_way(a, &slept);
     if (a->nap_id != 0 && (n > 0 || agent_now_ns() >= a->nap_until_ns))
       orders_nap_over(a, n > 0 ? (unsigned)n : 0);
   }

@@ -191,6 +191,11 @@ class AgentEnd:
     def datagram(self) -> AgentSock:
         return self._opened("dgram")
 
+    @property
+    def sleeps(self) -> bool:
+        """Whether a wait without work gives the processor away; a port without an interrupt can only be polled."""
+        return all(device.get("interrupt", 1) for device in self.obtained.values())
+
     def stats(self) -> dict[str, int]:
         """Every counter."""
         return self.order("stats").result().more

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from tests.backends.harness.agent import AgentEnd, AgentSock, launch
+from tests.backends.harness.agent import AgentEnd, AgentSock, Spec, launch
 from tests.backends.harness.ends import End, Sock, at, ports
 from tests.backends.harness.kernel import KernelEnd
 from tests.backends.harness.rows import ROOMY, Config, Pair, Row
-from tests.backends.harness.wires import Place, Wire, lay, name_of_wire
+from tests.backends.harness.wires import Wire, lay, name_of_wire
 
 __all__ = ["Meet", "Meeting", "round_trips"]
 
@@ -69,34 +69,34 @@ class Meeting:
         self._config = config
 
     def _start(self, config: Config) -> None:
+        """Who makes the interface goes first: the kernel's end of a TAP is there when its other end is."""
         rows = (self.pair.us, self.pair.them)
-        specs = [
-            None if row.kernel else row.spec(place, self._running)
-            for row, place in zip(rows, self.places, strict=True)
-        ]
-        ends: list[End] = []
-        ours = [spec for spec in specs if spec is not None]
-        for spec, limits in zip(specs, (config, ROOMY), strict=True):  # only ours run out
-            if spec is not None:
-                spec.arguments[:0] = [
-                    w for key, value in limits.items() for w in ("--config", f"{key}={value}")
-                ]
-        if self.pair.us.one_process and len(ours) == 2:
-            ends += launch(ours, self.places[0].side, self._log)
-        else:
-            for spec, place in zip(specs, self.places, strict=True):
-                if spec is not None:
-                    ends += launch([spec], place.side, self._log)
-                else:
-                    ends.append(self._kernel(place))
-        self.us, self.them = ends  # type: ignore[assignment]
-        for end in reversed(ends):
+        ends: dict[int, End] = {}
+        if self.pair.us.one_process:
+            specs = [self._spec(number, limits) for number, limits in enumerate((config, ROOMY))]
+            ends.update(enumerate(launch(specs, self.places[0].side, self._log)))
+        for number in sorted((0, 1), key=lambda number: rows[number].wire is not self.pair.wire):
+            if number not in ends:
+                ends[number] = self._one(number, ROOMY if number else config)  # only ours run out
+        self.us, self.them = ends[0], ends[1]  # type: ignore[assignment]
+        for end in reversed(ends.values()):
             self._running.callback(end.stop)
 
-    def _kernel(self, place: Place) -> KernelEnd:
-        if place.wire is Wire.TAP:
+    def _spec(self, number: int, config: Config) -> Spec:
+        row = (self.pair.us, self.pair.them)[number]
+        spec = row.spec(self.places[number], self._running)
+        frames = {"frames": max(int(str(config["frames"])), row.frames_least)}
+        limits = {**config, **frames}.items()
+        spec.arguments[:0] = [word for key, value in limits for word in ("--config", f"{key}={value}")]
+        return spec
+
+    def _one(self, number: int, config: Config) -> End:
+        row, place = (self.pair.us, self.pair.them)[number], self.places[number]
+        if self.pair.wire is Wire.TAP and row.wire is not Wire.TAP:
             place.with_kernel()
-        return KernelEnd(place.side.namespace, place.addresses)
+        if row.kernel:
+            return KernelEnd(place.side.namespace, place.addresses)
+        return launch([self._spec(number, config)], place.side, self._log)[0]
 
     def stop(self) -> None:
         running, self._running = self._running, ExitStack()

@@ -21,6 +21,7 @@ __all__ = ["GROUPS", "ROOMY", "ROWS", "TIGHT", "Config", "Pair", "Row", "pairs"]
 Config = Mapping[str, object]
 
 _AF_XDP = 44
+_MBUF = 192  # HY_DPDK_PREFIX
 _EPHEMERAL = (40000, 49999)
 _SERVED = (7000, 7999)
 
@@ -47,7 +48,7 @@ class Row:
     name: str
     wire: Wire
     stack: bool = True  # the common stack carries it, not the kernel's
-    sleeps: bool = True  # a wait without work gives the processor away
+    frames_least: int = 0  # in an arena, whatever the configuration says
     one_process: bool = False  # both ends are shards of one agent
 
     def claim(self, place: Place) -> None:
@@ -141,10 +142,38 @@ class UringPacket(Row):
         return Spec(self.name, place.addresses, [*place.host(answers_arp=True), "--attach", attach])
 
 
+@dataclass(frozen=True)
+class Dpdk(Row):
+    """A DPDK port, which is named as DPDK names it; what is in braces is of the place."""
+
+    port: str = ""
+
+    def claim(self, place: Place) -> None:
+        if place.wire is Wire.VETH:
+            place.without_kernel()
+
+    def spec(self, place: Place, tied: ExitStack) -> Spec:
+        port = self.port.format(
+            interface=place.interface,
+            role="server" if place.first else "client",
+            socket=place.folder / "memif",
+        )
+        attach = f"dpdk,ifindex={place.ifindex},port={port}"
+        # net_af_packet wants 2016 bytes of room in every mbuf.
+        settings = ["--config", f"frame_prefix_bytes={_MBUF}", "--config", "frame_size=4096"]
+        arguments = [*settings, *place.host(answers_arp=True), "--attach", attach]
+        return Spec(self.name, place.addresses, arguments)
+
+
 KERNEL = Kernel("kernel", Wire.VETH, stack=False)
 ROWS: tuple[Row, ...] = (
     Memory("memory", Wire.CABLE, one_process=True),
     AfXdp("afxdp", Wire.VETH),
+    Dpdk("dpdk-af_xdp", Wire.VETH, frames_least=8192, port="net_af_xdp0,iface={interface}"),
+    Dpdk("dpdk-memif", Wire.CABLE, port="net_memif0,role={role},id=0,socket={socket}"),
+    Dpdk("dpdk-tap", Wire.TAP, port="net_tap0,iface={interface}"),
+    Dpdk("dpdk-af_packet", Wire.VETH, port="net_af_packet0,iface={interface}"),
+    Dpdk("dpdk-ring", Wire.CABLE, one_process=True, port="ring:between"),
     UringStreams("uring-streams", Wire.VETH, stack=False),
     UringTap("uring-tap", Wire.TAP),
     UringPacket("uring-packet", Wire.VETH),
@@ -180,7 +209,8 @@ class Pair:
 
     @property
     def wire(self) -> Wire:
-        return self.us.wire
+        """The kernel and its sockets are also at the other end of a TAP."""
+        return Wire.TAP if Wire.TAP in (self.us.wire, self.them.wire) else self.us.wire
 
     def does(self, group: str) -> bool:
         return self.groups is None or group in self.groups
@@ -194,5 +224,15 @@ def pairs() -> list[Pair]:
     """Each row against the kernel, or, where it cannot reach it, against itself; then rows against each other."""
     by_name = {row.name: row for row in ROWS}
     own = [Pair(row, row if row.wire is Wire.CABLE else KERNEL) for row in ROWS]
-    across = [("afxdp", "afxdp"), ("afxdp", "uring-packet")]
+    across = [
+        ("afxdp", "afxdp"),
+        ("dpdk-af_packet", "afxdp"),
+        ("dpdk-af_xdp", "afxdp"),
+        ("dpdk-af_xdp", "uring-packet"),
+        ("uring-streams", "afxdp"),
+        ("uring-streams", "dpdk-af_packet"),
+        ("uring-streams", "uring-tap"),
+        ("uring-streams", "dpdk-tap"),
+        ("uring-packet", "afxdp"),
+    ]
     return own + [Pair(by_name[us], by_name[them], _TOGETHER) for us, them in across]
