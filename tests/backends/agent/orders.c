@@ -2,7 +2,8 @@
 /*
  * A line is an order: "ID WORD ARGUMENTS". N is the number that the orders themselves give a socket.
  *
- *     open N stream|dgram          bind N ADDRESS               listen N BACKLOG
+ *     open N stream|dgram [kernel|bypass]    which of the two is to carry it, whatever else is said
+ *     bind N ADDRESS               listen N BACKLOG
  *     local N                      peer N                       shutdown N
  *     close N                      abort N                      cancel N ID
  *     fill N                       pushes until it is refused; "bytes", and "status" is the refusal
@@ -53,6 +54,9 @@ void answer_with(struct agent *a, uint64_t id, int status, const char *more, ...
 static void order_open(const struct order *o) {
   *o->s = (struct sock){.number = o->number};
   int rc = hy_socket(o->a->shard, strcmp(o->second, "dgram") == 0 ? HY_DGRAM : HY_STREAM, &o->s->qd);
+  if (rc == 0 && o->third[0] != '\0')
+    rc = hy_set_backend(o->a->shard, o->s->qd,
+                        strcmp(o->third, "kernel") == 0 ? HY_BACKEND_KERNEL : HY_BACKEND_BYPASS);
   o->s->used = rc == 0;
   if (o->s->used)
     hy_set_user(o->a->shard, o->s->qd, o->s);

@@ -185,8 +185,9 @@ class AgentEnd:
         self.order("open", made.number, kind, *rest).result()
         return made
 
-    def stream(self) -> AgentSock:
-        return self._opened("stream")
+    def stream(self, backend: str = "") -> AgentSock:
+        """``backend``: ``kernel`` or ``bypass``, to insist."""
+        return self._opened("stream", backend)
 
     def datagram(self) -> AgentSock:
         return self._opened("dgram")
