@@ -42,10 +42,7 @@ def test_what_was_pushed_before_a_close_arrives(meet: Meet) -> None:
 
 
 def test_what_comes_before_it_is_accepted_is_kept(talk: Meeting, role: str) -> None:
-    server_end, client_end = talk.ends(role)
-    listener, address = talk.listen(server_end)
-    client = client_end.stream()
-    client.connect(address).result()
+    listener, client = talk.knock(role)
     pushed = client.push(1000).result()
     client.shutdown()
     server, accepted = listener.accept()
@@ -54,10 +51,7 @@ def test_what_comes_before_it_is_accepted_is_kept(talk: Meeting, role: str) -> N
 
 
 def test_who_has_gone_before_it_was_accepted_is_still_accepted(talk: Meeting, role: str) -> None:
-    server_end, client_end = talk.ends(role)
-    listener, address = talk.listen(server_end)
-    client = client_end.stream()
-    client.connect(address).result()
+    listener, client = talk.knock(role)
     pushed = client.push(1000).result()
     client.close()
     server, accepted = listener.accept()
@@ -73,10 +67,7 @@ def test_accepted_connections_outlive_their_listener(meet: Meet) -> None:
 
 
 def test_a_listener_that_closes_turns_away_who_waits(talk: Meeting, role: str) -> None:
-    server_end, client_end = talk.ends(role)
-    listener, address = talk.listen(server_end)
-    client = client_end.stream()
-    client.connect(address).result()
+    listener, client = talk.knock(role)
     popping = client.pop()
     listener.close()
     assert popping.outcome().status == -errno.ECONNRESET

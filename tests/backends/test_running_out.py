@@ -90,9 +90,7 @@ def test_descriptors(talk: Meeting) -> None:
 
 
 def test_a_connection_waits_to_be_accepted_until_there_is_a_descriptor(talk: Meeting) -> None:
-    listener, address = talk.listen(talk.us)
-    client = talk.them.stream()
-    client.connect(address).result()
+    listener, client = talk.knock("server")
     made = [talk.us.stream() for _ in range(63)]
     _, accepting = listener.accept()
     accepting.result(errno.ENOBUFS)

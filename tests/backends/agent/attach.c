@@ -30,13 +30,11 @@ static long number_of(const char *settings, const char *key, long otherwise) {
 }
 
 static int attach_memory(struct agent *a, struct agent *other, const char *settings, char *said) {
-  (void)said;
   uint32_t ifindex = (uint32_t)number_of(settings, "ifindex", 1);
   return other == NULL ? -EINVAL : hy_memory_attach(a->shard, ifindex, other->shard, ifindex);
 }
 
 static int attach_afxdp(struct agent *a, struct agent *other, const char *settings, char *said) {
-  (void)other;
   hy_afxdp_config config = {
       .struct_size = sizeof config,
       .ifindex = (uint32_t)number_of(settings, "ifindex", 0),
@@ -59,7 +57,6 @@ static void text_of(const char *settings, const char *key, char *out, size_t cap
 }
 
 static int attach_tap(struct agent *a, struct agent *other, const char *settings, char *said) {
-  (void)other;
   hy_tap_config config = {
       .struct_size = sizeof config,
       .ifindex = (uint32_t)number_of(settings, "ifindex", 0),
@@ -74,7 +71,6 @@ static int attach_tap(struct agent *a, struct agent *other, const char *settings
 }
 
 static int attach_packet(struct agent *a, struct agent *other, const char *settings, char *said) {
-  (void)other;
   hy_packet_config config = {
       .struct_size = sizeof config,
       .interface = (uint32_t)number_of(settings, "ifindex", 0),
@@ -92,7 +88,6 @@ static int attach_packet(struct agent *a, struct agent *other, const char *setti
 }
 
 static int attach_uring(struct agent *a, struct agent *other, const char *settings, char *said) {
-  (void)other;
   hy_uring_config config = {
       .struct_size = sizeof config,
       .buffers = (uint32_t)number_of(settings, "buffers", 0),
@@ -107,7 +102,6 @@ static int attach_uring(struct agent *a, struct agent *other, const char *settin
 
 /* The port comes last, as DPDK writes it: its own commas are no end. */
 static int attach_dpdk(struct agent *a, struct agent *other, const char *settings, char *said) {
-  (void)other;
   hy_dpdk_config config = {
       .struct_size = sizeof config,
       .ifindex = (uint32_t)number_of(settings, "ifindex", 0),

@@ -249,8 +249,10 @@ static const struct {
 
 static void obey(struct agent *a, const char *line) {
   struct order o = {.a = a};
-  char word[16] = "";
-  sscanf(line, "%" SCNu64 " %15s %" SCNu32 " %55s %55s", &o.id, word, &o.number, o.second, o.third);
+  char id[24] = "", word[16] = "", number[16] = "";
+  sscanf(line, "%23s %15s %15s %55s %55s", id, word, number, o.second, o.third);
+  o.id = strtoull(id, NULL, 10);
+  o.number = (uint32_t)strtoul(number, NULL, 10);
   o.s = &a->sockets[o.number % AGENT_SOCKETS];
   for (size_t i = 0; i < sizeof orders / sizeof *orders; i++)
     if (strcmp(orders[i].word, word) == 0) {

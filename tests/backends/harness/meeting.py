@@ -119,6 +119,14 @@ class Meeting:
         listener.listen(backlog)
         return listener, address
 
+    def knock(self, role: str) -> tuple[Sock, Sock]:
+        """A listener, and a client that is connected and not accepted yet."""
+        server_end, client_end = self.ends(role)
+        listener, address = self.listen(server_end)
+        client = client_end.stream()
+        client.connect(address).result()
+        return listener, client
+
     def meet(self, role: str, family: int = 4) -> tuple[AgentSock, Sock]:
         """Our socket and theirs, connected."""
         server_end, client_end = self.ends(role)
