@@ -443,7 +443,7 @@ static const struct hy_device_ops afxdp_ops = {
 
 static bool wants_valid(const hy_afxdp_config *config) {
   return config->multi_buffer <= HY_REQUEST_MUST && config->shared_umem <= HY_REQUEST_MUST &&
-         config->tx_checksum <= HY_REQUEST_MUST;
+         config->tx_checksum <= HY_REQUEST_ASK;
 }
 
 static bool config_valid(const hy_afxdp_config *config, const struct arena *arena) {

@@ -144,7 +144,7 @@ static int bind_own(int fd, const hy_afxdp_config *config, hy_afxdp_obtained *go
     got->multi_buffer = status == 0 && multi;
     if (status == -EOPNOTSUPP && mode == XDP_ZEROCOPY && !config->strict)
       mode = XDP_COPY;
-    else if ((status == -EINVAL || status == -EOPNOTSUPP) && multi && config->multi_buffer == HY_REQUEST_AUTO)
+    else if ((status == -EINVAL || status == -EOPNOTSUPP) && multi && config->multi_buffer != HY_REQUEST_MUST)
       multi = false;
     else
       return status;
@@ -174,6 +174,11 @@ static int zerocopy_obtained(int fd) {
   return (options.flags & XDP_OPTIONS_ZEROCOPY) != 0;
 }
 
+/* Also where the kernel, and not the device, would complete them. */
+static bool checksum_asked(const hy_afxdp_config *config) {
+  return config->tx_checksum == HY_REQUEST_MUST || config->tx_checksum == HY_REQUEST_ASK;
+}
+
 /* Whether to be had by sharing is all that would be had by an own registration. */
 static bool sharing_agrees(const struct xsk_beside *beside, const hy_afxdp_config *config,
                            const struct netdev_features *device) {
@@ -182,7 +187,7 @@ static bool sharing_agrees(const struct xsk_beside *beside, const hy_afxdp_confi
                         (config->copy == HY_XDP_COPY_AUTO && (device->xdp & NETDEV_XDP_ZEROCOPY));
   return zerocopy >= 0 && wants_zerocopy == zerocopy &&
          config->multi_buffer != (beside->multi_buffer ? HY_REQUEST_NO : HY_REQUEST_MUST) &&
-         (beside->metadata || config->tx_checksum != HY_REQUEST_MUST);
+         (beside->metadata || !checksum_asked(config));
 }
 
 /* Registers the arena and binds, or binds with the registration that there is. */
@@ -203,10 +208,10 @@ static int memory_and_bind(struct xsk *xsk, const struct arena *arena, const hy_
   }
   if (beside->fd >= 0 && config->shared_umem == HY_REQUEST_MUST)
     return status;
-  xsk->metadata = config->tx_checksum == HY_REQUEST_MUST ||
+  xsk->metadata = checksum_asked(config) ||
                   (config->tx_checksum == HY_REQUEST_AUTO && (device->xsk & NETDEV_XSK_TX_CHECKSUM));
   status = umem_register(xsk->fd, arena, xsk->metadata);
-  if (status == -EINVAL && xsk->metadata && config->tx_checksum == HY_REQUEST_AUTO) {
+  if (status == -EINVAL && xsk->metadata && config->tx_checksum != HY_REQUEST_MUST) {
     xsk->metadata = false;
     status = umem_register(xsk->fd, arena, false);
   }
@@ -247,7 +252,7 @@ int xsk_open(struct xsk *xsk, const struct arena *arena, const hy_afxdp_config *
   obtained->zerocopy = status == 1;
   obtained->busy_poll = config->busy_poll && busy_poll_obtained(xsk->fd);
   obtained->tx_checksum = xsk->metadata && (obtained->zerocopy ? (device.xsk & NETDEV_XSK_TX_CHECKSUM) != 0
-                                                               : config->tx_checksum == HY_REQUEST_MUST);
+                                                               : checksum_asked(config));
   status = -EOPNOTSUPP;
   if ((config->strict && config->busy_poll && !obtained->busy_poll) ||
       (config->multi_buffer == HY_REQUEST_MUST && !obtained->multi_buffer) ||

@@ -99,6 +99,7 @@ class Remember:
         words = [f"copy {self.desired.copy}"]
         words.append("all queues" if self.desired.queues is None else f"queues {list(self.desired.queues)}")
         words += ["busy polling"] if self.desired.busy_poll else []
+        words += ["checksums left to the kernel"] if self.desired.tx_checksum else []
         words += ["strict"] if self.desired.strict else []
         words += [] if self.desired.device is FrameDevice.AFXDP else [f"device {self.desired.device}"]
         return f"{self.desired.name}: socket options for programs started from now on: {', '.join(words)}"

@@ -24,11 +24,13 @@ from hybrid.api.device import (
     flows_to_c,
     packet_config,
 )
+from hybrid.api.dpdk import DpdkObtained, DpdkPort, attach_dpdk
 from hybrid.api.errors import NotServedError, StaleTokenError, TimedOutError, check, failure
 from hybrid.api.host import IP, Host
 from hybrid.api.placement import Backend, Placement, rows_to_c
 from hybrid.api.queue import Event, Kind, Op, Payload, Queue, Token
 from hybrid.api.sga import Sga
+from hybrid.api.uring import Uring, UringConfig, attach_uring
 from hybrid.api.wire import Wire
 
 if TYPE_CHECKING:
@@ -281,6 +283,10 @@ class Shard:
         self._handle.check("attach a wire", lib.hy_wire_attach, ifindex, out)
         return Wire(self._handle, out[0])
 
+    def attach_uring(self, config: UringConfig | None = None) -> Uring:
+        """Kernel sockets by io_uring, beside devices or without any: no privilege, Linux 6.1."""
+        return attach_uring(self._handle, config or UringConfig())
+
     def attach_tap(
         self,
         name: str = "",
@@ -310,6 +316,10 @@ class Shard:
         the kernel from answering as well. ``fd``: of :func:`open_packet`, taken over."""
         config = packet_config(interface, ifindex, fd, mode, mac, addresses, flows)
         return attach_packet(self._handle, config)
+
+    def attach_dpdk(self, port: DpdkPort) -> DpdkObtained:
+        """A queue of a DPDK port. The shard's ``Config.frame_prefix_bytes`` must be ``DPDK_PREFIX_BYTES``."""
+        return attach_dpdk(self._handle, port)
 
     def set_packet_flows(self, ifindex: int, flows: Sequence[Flow]) -> None:
         """Shared mode: what the packet device of this row serves from now on."""

@@ -13,6 +13,9 @@ Leaving the ``with`` closes descriptors only; what is attached stays until :meth
 Names of interfaces are those of the calling thread's network namespace.
 """
 
+from pathlib import Path
+
+from hybrid.bpf._call import object_file
 from hybrid.bpf.bpffs import ensure_bpffs
 from hybrid.bpf.inspect import XdpProgram, inspect
 from hybrid.bpf.model import Count, Counters, Obtained, RuleCount, XdpMode
@@ -30,6 +33,12 @@ __all__ = [
     "XdpMode",
     "XdpProgram",
     "attached",
+    "dpdk_object",
     "ensure_bpffs",
     "inspect",
 ]
+
+
+def dpdk_object() -> Path:
+    """What a port of DPDK's net_af_xdp driver is given as ``xdp_prog=``; see :meth:`Steering.adopt`."""
+    return object_file("steer-dpdk.bpf.o")

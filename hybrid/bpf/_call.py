@@ -43,9 +43,9 @@ def string(array: CData) -> str:
     return ffi.string(array).decode("utf-8", "backslashreplace")
 
 
-def object_file() -> Path:
-    """The steering program that this installation ships."""
-    path = Path(__file__).with_name("steer.bpf.o")
+def object_file(name: str = "steer.bpf.o") -> Path:
+    """The steering program that this installation ships, or the one for DPDK's own driver."""
+    path = Path(__file__).with_name(name)
     if not path.is_file():
         raise HybridError(f"this installation lacks the steering program {path}", "install hybrid again")
     return path

@@ -98,6 +98,9 @@ enum steer_port {
   STEER_PORTS = 2,
 };
 
+/* The socket map's name in the object that DPDK's net_af_xdp driver loads (steer_dpdk.bpf.c). */
+#define STEER_DPDK_SOCKETS "xsks_map"
+
 /* A frame has one of these bits, a rule the set of those that it accepts. */
 enum steer_kind {
   STEER_TCP4 = 1,

@@ -80,15 +80,22 @@ static int share_maps(hy_steer *steer, struct bpf_object *object, bool loaded) {
   return 0;
 }
 
-/* What the program is compiled to know of itself (steer.bpf.c: has_fragments), and the kernel is told. */
+/*
+ * What the program is compiled to know of itself (steer.bpf.c: has_fragments), and the kernel is told. The
+ * programs are joined by a devmap, which takes only such as agree in this.
+ */
 static int choose_fragments(struct bpf_object *object, bool fragments) {
-  struct bpf_program *program = bpf_object__find_program_by_name(object, "hybrid_steer");
   struct bpf_map *constants = bpf_object__find_map_by_name(object, ".rodata");
   uint32_t value = fragments;
-  if (!program || !constants)
+  if (!constants)
     return -ENOENT;
   int err = bpf_map__set_initial_value(constants, &value, sizeof(value));
-  return err ? err : bpf_program__set_flags(program, fragments ? BPF_F_XDP_HAS_FRAGS : 0);
+  struct bpf_program *program;
+  bpf_object__for_each_program(program, object) {
+    if (!err)
+      err = bpf_program__set_flags(program, fragments ? BPF_F_XDP_HAS_FRAGS : 0);
+  }
+  return err;
 }
 
 int steer_load_object(hy_steer *steer, const char *path, bool fragments, hy_steer_error *error) {

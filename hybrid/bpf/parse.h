@@ -71,7 +71,7 @@ static __always_inline int parse_transport(void *at, void *end, __u32 length, __
     __u32 header = tcp->doff * 4;
     if (unlikely(header < sizeof(*tcp) || header > length))
       return STEER_MALFORMED;
-    key->port = bpf_ntohs(tcp->dest);
+    key->port = (__u16)bpf_ntohs(tcp->dest);
     key->ports[0] = tcp->source;
     key->ports[1] = tcp->dest;
     key->kind = tcp_kind;
@@ -83,10 +83,10 @@ static __always_inline int parse_transport(void *at, void *end, __u32 length, __
       return STEER_MALFORMED;
     if (unlikely((void *)(udp + 1) > end))
       return STEER_TRUNCATED;
-    __u32 said = bpf_ntohs(udp->len);
+    __u32 said = (__u16)bpf_ntohs(udp->len);
     if (unlikely(said < sizeof(*udp) || said > length))
       return STEER_MALFORMED;
-    key->port = bpf_ntohs(udp->dest);
+    key->port = (__u16)bpf_ntohs(udp->dest);
     key->kind = tcp_kind << 1;
     return unlikely(key->port == STEER_PORT_ROCE) ? STEER_ROCE : PARSED;
   }
@@ -99,7 +99,7 @@ static __always_inline int parse_ipv4(void *at, void *end, __u64 left, struct ke
   if (unlikely((void *)(ip + 1) > end))
     return STEER_TRUNCATED;
   __u32 header = ip->ihl * 4;
-  __u32 total = bpf_ntohs(ip->tot_len);
+  __u32 total = (__u16)bpf_ntohs(ip->tot_len);
   if (unlikely(ip->version != 4 || header < sizeof(*ip) || total < header))
     return STEER_MALFORMED;
   if (unlikely(total > left))
@@ -120,7 +120,7 @@ static __always_inline int parse_ipv6(void *at, void *end, __u64 left, struct ke
     return STEER_TRUNCATED;
   if (unlikely(ip->version != 6))
     return STEER_MALFORMED;
-  __u32 length = bpf_ntohs(ip->payload_len);
+  __u32 length = (__u16)bpf_ntohs(ip->payload_len);
   if (unlikely(length + sizeof(*ip) > left))
     return STEER_TRUNCATED;
   const __u64 *addresses = (const __u64 *)&ip->saddr;

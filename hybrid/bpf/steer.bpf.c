@@ -44,6 +44,13 @@ struct {
   __type(value, struct steer_counters);
 } counters SEC(".maps");
 
+#ifdef STEER_FOR_DPDK
+#define xsks xsks_map /* STEER_DPDK_SOCKETS: what net_af_xdp looks for */
+enum { TO_OWN_SOCKET = STEER_TO_DPDK };
+#else
+enum { TO_OWN_SOCKET = STEER_TO_AFXDP };
+#endif
+
 struct {
   __uint(type, BPF_MAP_TYPE_XSKMAP);
   __uint(max_entries, STEER_QUEUES);
@@ -167,7 +174,7 @@ int hybrid_steer(struct xdp_md *ctx) {
     count(&counted->reasons[STEER_KERNEL_FLOW], bytes);
     return XDP_PASS;
   }
-  if (verdict == STEER_TO_AFXDP) {
+  if (verdict == TO_OWN_SOCKET) {
     __u32 queue = ctx->rx_queue_index;
     /* The kernel takes a socket out of the map when its last descriptor is closed. */
     if (likely(bpf_redirect_map(&xsks, queue, XDP_PASS) == XDP_REDIRECT)) {

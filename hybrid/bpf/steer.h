@@ -199,6 +199,13 @@ HY_API unsigned hy_steer_reason_count(void);
 HY_API const char *hy_steer_reason_name(unsigned index);
 HY_API const char *hy_steer_reason_help(unsigned index);
 
+/*
+ * The steering program that DPDK's net_af_xdp driver attached (its argument xdp_prog=, with the path of
+ * steer-dpdk.bpf.o), with no rules at first: until then every frame passes. Nothing is pinned; the handle is
+ * for rules and counters. -ENOENT: the interface has no program. -ENOEXEC: it has another.
+ */
+HY_API int hy_steer_adopt(uint32_t ifindex, hy_steer **out, hy_steer_error *error);
+
 /* ifindex of the calling thread's network namespace. */
 HY_API int hy_steer_inspect(uint32_t ifindex, hy_steer_xdp *out, hy_steer_error *error);
 

@@ -88,6 +88,17 @@ class Steering:
         return cls(out[0], directory)
 
     @classmethod
+    def adopt(cls, ifname: str) -> Self:
+        """The program that DPDK's driver attached from :func:`dpdk_object`, with no rules at first.
+
+        Nothing of it is pinned: rules and counters live as long as the DPDK port does.
+        """
+        out = new_handle()
+        remedy = "open the port with xdp_prog= and the path that hybrid.bpf.dpdk_object() gives"
+        invoke(lib.hy_steer_adopt, interface_index(ifname), out, remedy=remedy)
+        return cls(out[0], None)
+
+    @classmethod
     def load(cls, program: Path | None = None) -> Self:
         """Loaded and attached to nothing, for :meth:`test_run`."""
         out = new_handle()

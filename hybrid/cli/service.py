@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from hybrid.launch.datapath import Datapath, Interface
     from hybrid.launch.launcher import InService
 
-__all__ = ["Backend", "BackendOption", "InterfaceOption", "PolicyOption", "UserOption", "run_program"]
+__all__ = [
+    "Backend",
+    "BackendOption",
+    "InterfaceOption",
+    "OutliveOption",
+    "PolicyOption",
+    "UserOption",
+    "run_program",
+]
 
 
 class Backend(StrEnum):
@@ -33,6 +41,14 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         help="auto: as the policy says. uring: the kernel's sockets for every port; wants no privilege.",
+    ),
+]
+OutliveOption = Annotated[
+    bool,
+    typer.Option(
+        "--outlive",
+        help="The program goes on where this command is killed: with addresses and neighbours as they were, "
+        "and nobody to give lost queues back.",
     ),
 ]
 PolicyOption = Annotated[
@@ -68,6 +84,7 @@ def run_program(
     user: str | None,
     backend: Backend = Backend.AUTO,
     policy: Path | None = None,
+    outlive: bool = False,
 ) -> int:
     """Runs it with the datapath of this network namespace. Its exit code."""
     from hybrid.launch.launcher import Launch
@@ -90,6 +107,7 @@ def run_program(
             on_ready=ready,
             warn=session.output.note,
             user=user,
+            outlives=outlive,
             about={"interfaces": [_attached(interface) for interface in found]},
         ).run()
 

@@ -30,6 +30,8 @@ uint64_t hy_next_deadline(hy_shard *shard) {
  */
 static uint32_t piece_bytes(const hy_shard *shard) {
   uint32_t mtu = 1500;
+  if (shard->live_devices == 0 && shard->transports[HY_BACKEND_KERNEL]) /* the kernel cuts segments itself */
+    return arena_frame_room(&shard->arena);
   for (uint32_t i = 0; i < shard->stack.nlinks; i++)
     if (i == 0 || shard->stack.links[i].mtu_bytes < mtu)
       if (shard->stack.links[i].known)

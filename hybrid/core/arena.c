@@ -120,10 +120,11 @@ void packet_cut(struct arena *arena, uint32_t head, uint32_t bytes) {
   }
 }
 
-uint32_t packet_make(struct arena *arena, const uint8_t *bytes, uint32_t len) {
-  uint32_t room = arena_frame_room(arena), head = FRAME_NONE, tail = FRAME_NONE;
+uint32_t packet_make(struct arena *arena, const uint8_t *bytes, uint32_t len, uint32_t piece_bytes) {
+  assert(piece_bytes > 0 && piece_bytes <= arena_frame_room(arena));
+  uint32_t head = FRAME_NONE, tail = FRAME_NONE;
   do {
-    uint32_t index = frame_alloc(arena), some = len < room ? len : room;
+    uint32_t index = frame_alloc(arena), some = len < piece_bytes ? len : piece_bytes;
     if (index == FRAME_NONE) {
       if (head != FRAME_NONE)
         packet_drop(arena, head);

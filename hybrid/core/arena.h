@@ -192,8 +192,11 @@ void packet_drop(struct arena *arena, uint32_t head);
 /* Shortens a packet to its first `bytes`, of which there are as many at least; frames behind them are
  * dropped. */
 void packet_cut(struct arena *arena, uint32_t head, uint32_t bytes);
-/* Copies bytes into fresh frames at their headroom; FRAME_NONE where there are too few. */
-uint32_t packet_make(struct arena *arena, const uint8_t *bytes, uint32_t len);
+/*
+ * Copies bytes into fresh frames at their headroom, at most piece_bytes into each; FRAME_NONE where there are
+ * too few.
+ */
+uint32_t packet_make(struct arena *arena, const uint8_t *bytes, uint32_t len, uint32_t piece_bytes);
 /* Copies a packet out; the caller has seen to room. */
 void packet_copy(const struct arena *arena, uint32_t head, uint8_t *to);
 

@@ -45,9 +45,10 @@ typedef struct hy_handover_device {
   uint8_t copy;      /* requested: enum hy_xdp_copy */
   uint8_t busy_poll; /* requested */
   uint8_t strict;
-  uint8_t kind;    /* enum hy_control_kind */
-  uint16_t queues; /* of the whole port, for DPDK */
-  uint16_t reserved;
+  uint8_t kind;        /* enum hy_control_kind */
+  uint16_t queues;     /* of the whole port, for DPDK */
+  uint8_t tx_checksum; /* requested */
+  uint8_t reserved;
   char args[HY_CONTROL_ARGS_BYTES];
 } hy_handover_device;
 
@@ -78,6 +79,7 @@ typedef struct hy_handover_more {
   uint32_t magic;
   uint32_t reserved;
   hy_handover_device device;
+  char eal[HY_CONTROL_EAL_BYTES]; /* as in hy_handover */
 } hy_handover_more;
 
 /* What a device came to. */

@@ -29,6 +29,9 @@ static int afxdp_attach(hy_shard *shard, const hy_handover_device *d, int fd, hy
       .copy = d->copy,
       .busy_poll = d->busy_poll,
       .strict = d->strict,
+      .tx_checksum = !d->tx_checksum ? HY_REQUEST_AUTO
+                     : d->strict     ? HY_REQUEST_MUST
+                                     : HY_REQUEST_ASK,
   };
   return hy_afxdp_attach(shard, &config, &out->afxdp);
 }
@@ -42,6 +45,16 @@ static int arguments_split(char *text, const char **out, uint32_t *count) {
     out[(*count)++] = one;
   }
   return 0;
+}
+
+/* An interface that was made anew has another number. What its port had under the old one lets go of it. */
+static void stale_remove(hy_shard *shard, const hy_handover_device *d) {
+  for (uint32_t i = 0; i < SHARD_DEVICES; i++) {
+    const struct hy_device *dev = shard_device(shard, i);
+    if (dev && dev->queue == d->queue && dev->ifindex != d->ifindex &&
+        !host_link(&shard->stack.host, dev->ifindex))
+      hy_shard_remove_device(shard, dev->ifindex, dev->queue);
+  }
 }
 
 /* fd is the port's lease: held for as long as the device is there, and by nobody else. */
@@ -63,6 +76,7 @@ static int dpdk_attach(hy_shard *shard, const hy_handover_device *d, const char 
       .strict = d->strict,
   };
   hy_dpdk_obtained obtained;
+  stale_remove(shard, d);
   if (status == 0)
     status = hy_dpdk_attach(shard, &config, &obtained);
   if (status < 0) {
@@ -75,11 +89,25 @@ static int dpdk_attach(hy_shard *shard, const hy_handover_device *d, const char 
   return 0;
 }
 
+static int tap_attach(hy_shard *shard, const hy_handover_device *d, int fd, hy_attached *out) {
+  const hy_tap_config config = {
+      .struct_size = sizeof config, .ifindex = d->ifindex, .queue = d->queue, .tap_fd = fd};
+  hy_tap_obtained obtained;
+  int status = hy_tap_attach(shard, &config, &obtained);
+  if (status == 0)
+    snprintf(out->note, sizeof out->note, "TAP, MTU %u, checksums and segmentation %s", obtained.mtu_bytes,
+             obtained.offload ? "left undone" : "done by the kernel");
+  return status;
+}
+
 int handover_attach(hy_shard *shard, const hy_handover_device *d, const char *eal, int fd, hy_attached *out) {
   *out = (hy_attached){.magic = HY_CONTROL_MAGIC, .ifindex = d->ifindex, .queue = d->queue};
   switch (d->kind) {
   case HY_CONTROL_AFXDP:
     out->status = afxdp_attach(shard, d, fd, out);
+    break;
+  case HY_CONTROL_TAP:
+    out->status = tap_attach(shard, d, fd, out);
     break;
   case HY_CONTROL_DPDK:
     out->status = dpdk_attach(shard, d, eal, fd, out);

@@ -16,8 +16,11 @@
 
 /* ---- devices ------------------------------------------------------------ */
 
-/* How much a feature is wanted: taken where it can be had, not asked for, or -EOPNOTSUPP without it. */
-enum hy_request { HY_REQUEST_AUTO = 0, HY_REQUEST_NO = 1, HY_REQUEST_MUST = 2 };
+/*
+ * How much a feature is wanted: taken where it can be had and nothing speaks against it, not asked for, or
+ * -EOPNOTSUPP without it. ASK, where it is allowed: taken wherever it can be had.
+ */
+enum hy_request { HY_REQUEST_AUTO = 0, HY_REQUEST_NO = 1, HY_REQUEST_MUST = 2, HY_REQUEST_ASK = 3 };
 
 /*
  * Devices may come and go while the shard runs. One that fails for good (its interface is deleted) is
@@ -56,8 +59,9 @@ typedef struct hy_afxdp_config {
   uint8_t shared_umem;  /* enum hy_request: one registration of the arena for all queues of the shard */
   /*
    * enum hy_request: transport checksums are completed on the way out (Linux 6.8). AUTO: where the device
-   * does it, in zero-copy mode. MUST: in copy mode too, where the kernel sees to it as for packets of its
-   * own: right for all but a veth peer that reads frames before they are complete (ethtool -K DEV tx off).
+   * does it, in zero-copy mode. MUST, ASK: in copy mode too, where the kernel sees to it as for packets of
+   * its own: right for all but a veth peer that reads frames before they are complete (ethtool -K DEV tx
+   * off).
    */
   uint8_t tx_checksum;
   uint8_t reserved[2];

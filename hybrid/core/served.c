@@ -328,8 +328,9 @@ void served_chores(struct hy_shard *shard) {
       return;
     }
     more.device.args[sizeof more.device.args - 1] = '\0';
+    more.eal[sizeof more.eal - 1] = '\0';
     hy_attached attached;
-    handover_attach(shard, &more.device, "", fd, &attached);
+    handover_attach(shard, &more.device, more.eal, fd, &attached);
     (void)datagram_send(shard->control_fd, &attached, sizeof attached);
   }
 }

@@ -111,6 +111,10 @@ struct hy_device *wire_create(struct arena *arena, uint32_t ifindex) {
 }
 
 int wire_inject(struct hy_device *dev, const void *frame, size_t len_bytes) {
+  return wire_inject_split(dev, frame, len_bytes, arena_frame_room(dev->arena));
+}
+
+int wire_inject_split(struct hy_device *dev, const void *frame, size_t len_bytes, uint32_t piece_bytes) {
   struct wire *w = wire_of(dev);
   if (len_bytes > dev->frame_bytes_max)
     return -EMSGSIZE;
@@ -118,7 +122,7 @@ int wire_inject(struct hy_device *dev, const void *frame, size_t len_bytes) {
     w->stats.rx_dropped++;
     return -ENOBUFS;
   }
-  uint32_t index = packet_make(dev->arena, frame, (uint32_t)len_bytes);
+  uint32_t index = packet_make(dev->arena, frame, (uint32_t)len_bytes, piece_bytes);
   if (index == FRAME_NONE) {
     w->stats.rx_no_frames++;
     return -ENOBUFS;

@@ -35,7 +35,7 @@ struct install {
 static void prefix_fill(uint8_t *value, uint8_t *mask, const uint8_t *from, unsigned len, unsigned bytes) {
   for (unsigned i = 0; i < bytes; i++) {
     unsigned bits = len > 8 * i ? len - 8 * i : 0;
-    mask[i] = bits >= 8 ? 0xff : (uint8_t)(0xff00u >> bits);
+    mask[i] = (uint8_t)(bits >= 8 ? 0xffu : 0xff00u >> bits);
     value[i] = from[i] & mask[i];
   }
 }

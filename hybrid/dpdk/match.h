@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Steering rules held against a frame, where no XDP program stands in front of the port. */
 #ifndef HYBRID_DPDK_MATCH_H
 #define HYBRID_DPDK_MATCH_H
 

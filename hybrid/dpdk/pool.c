@@ -15,7 +15,8 @@ enum { POOLS_MAX = 64, OBJECT_HEADER = 64, HUGEPAGE = 2 << 20 };
 
 static_assert(OBJECT_HEADER + sizeof(struct rte_mbuf) == HY_DPDK_PREFIX,
               "the prefix holds an mbuf and its header");
-static_assert(RTE_PKTMBUF_HEADROOM <= FRAME_HEADROOM, "what fits behind our headroom fits where a driver fills");
+static_assert(RTE_PKTMBUF_HEADROOM <= FRAME_HEADROOM,
+              "what fits behind our headroom fits where a driver fills");
 
 static struct pool *pools[POOLS_MAX];
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hybrid.agent.apply import Agent
 from hybrid.agent.plan import Present
@@ -10,6 +11,7 @@ from hybrid.agent.state import Applied
 from hybrid.errors import HybridError
 from hybrid.launch.control import Copy
 from hybrid.launch.datapath import Interface
+from hybrid.launch.tap import ROW
 from hybrid.policy import CompiledInterface, CopyMode, FrameDevice
 
 _COPY = {CopyMode.AUTO: Copy.AUTO, CopyMode.ZEROCOPY: Copy.ZEROCOPY, CopyMode.COPY: Copy.COPY}
@@ -65,6 +67,7 @@ def _steered(there: Present) -> Interface:
         rules=there.rules,
         copy=_COPY[CopyMode(wanted.copy)],
         busy_poll=wanted.busy_poll,
+        tx_checksum=wanted.tx_checksum,
         strict=wanted.strict,
         every_queue=wanted.queues is None,
         device=wanted.device,
@@ -76,7 +79,10 @@ def _steered(there: Present) -> Interface:
 def _unsteered(asked: Applied) -> Interface:
     if asked.desired.steered:
         return without_bypass(asked.desired, asked.note or "the interface is not there")
-    return without_bypass(asked.desired, f"device {asked.desired.device}")
+    made = without_bypass(asked.desired, f"device {asked.desired.device}")
+    if asked.desired.device is FrameDevice.TAP:  # made when the program starts
+        return replace(made, ifindex=ROW, tap=asked.desired.tap, attach_obtained="tap", note="")
+    return made
 
 
 def without_bypass(wanted: CompiledInterface, note: str) -> Interface:
@@ -91,6 +97,7 @@ def without_bypass(wanted: CompiledInterface, note: str) -> Interface:
         rules=wanted.rules,
         copy=_COPY[CopyMode(wanted.copy)],
         busy_poll=wanted.busy_poll,
+        tx_checksum=wanted.tx_checksum,
         strict=wanted.strict,
         every_queue=wanted.queues is None,
         device=wanted.device,

@@ -3,6 +3,7 @@
 What is left to it is CAP_IPC_LOCK, where the launcher has that itself: registering the arena
 with an AF_XDP socket locks it in memory, RLIMIT_MEMLOCK counts every registration over all
 processes of a user, and raising that limit wants a privilege that containers often lack.
+DPDK opens its ports itself, so a program that has one is left what that wants (:data:`DPDK`).
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x20080522
-_CAP_IPC_LOCK = 14
+_CAP_NET_ADMIN, _CAP_NET_RAW, _CAP_IPC_LOCK, _CAP_SYS_ADMIN, _CAP_BPF = 12, 13, 14, 21, 39
 _CAP_LAST = 63
+
+MEMORY = frozenset({_CAP_IPC_LOCK})
+DPDK = frozenset({_CAP_NET_ADMIN, _CAP_NET_RAW, _CAP_IPC_LOCK, _CAP_SYS_ADMIN, _CAP_BPF})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,17 +56,22 @@ def start(
     environ: Mapping[str, str],
     fds: Sequence[int],
     user: str | None = None,
+    capabilities: frozenset[int] = MEMORY,
+    outlives: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Runs ``command`` with the descriptors ``fds`` open. It ends when this process does."""
+    """Runs ``command`` with the descriptors ``fds`` open. It ends when this process does, or ``outlives`` it.
+
+    ``capabilities`` are left to it, of those that the launcher has.
+    """
     account = _account(user)
     launcher = os.getpid()
 
     def lose_privileges() -> None:
         _raise_memlock()
-        keep = _has_ipc_lock()
+        keep = capabilities & _permitted()
         if os.geteuid() == 0:
             for capability in range(_CAP_LAST + 1):
-                if capability != _CAP_IPC_LOCK and _prctl(_PR_CAPBSET_READ, capability) == 1:
+                if capability not in capabilities and _prctl(_PR_CAPBSET_READ, capability) == 1:
                     _prctl(_PR_CAPBSET_DROP, capability)
         if account is not None:
             _prctl(_PR_SET_KEEPCAPS, 1)
@@ -70,12 +79,13 @@ def start(
             os.setgid(account.pw_gid)
             os.setuid(account.pw_uid)
             if keep:
-                _keep_only_ipc_lock()
+                _keep_only(keep)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         # Last: a change of user would have cleared it. And the launcher may be gone already.
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != launcher:
-            os._exit(1)
+        if not outlives:
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != launcher:
+                os._exit(1)
 
     try:
         return subprocess.Popen(
@@ -116,17 +126,20 @@ def _raise_memlock() -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def _has_ipc_lock() -> bool:
+def _permitted() -> frozenset[int]:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapPrm:"):
-            return bool(int(line.split()[1], 16) >> _CAP_IPC_LOCK & 1)
-    return False
+            bits = int(line.split()[1], 16)
+            return frozenset(number for number in range(_CAP_LAST + 1) if bits >> number & 1)
+    return frozenset()
 
 
-def _keep_only_ipc_lock() -> None:
-    """Makes CAP_IPC_LOCK survive the exec of an ordinary user's program (capabilities(7), ambient)."""
+def _keep_only(capabilities: frozenset[int]) -> None:
+    """Makes them survive the exec of an ordinary user's program (capabilities(7), ambient)."""
     header = _Header(_CAPABILITY_VERSION_3, 0)
-    bit = 1 << _CAP_IPC_LOCK
-    sets = (_Set * 2)(_Set(bit, bit, bit), _Set(0, 0, 0))
+    bits = sum(1 << number for number in capabilities)
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    sets = (_Set * 2)(_Set(low, low, low), _Set(high, high, high))
     if _libc.capset(ctypes.byref(header), sets) == 0:
-        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_IPC_LOCK)
+        for number in capabilities:
+            _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)

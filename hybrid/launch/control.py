@@ -67,10 +67,17 @@ class Device:
     copy: Copy = Copy.AUTO
     busy_poll: bool = False
     strict: bool = False
+    tx_checksum: bool = False
     kind: Kind = Kind.AFXDP
     queues: int = 1
     args: str = ""
     interface: str = ""  # its name, for people
+
+    @property
+    def what(self) -> str:
+        """For people."""
+        queue = "the DPDK port" if self.kind is Kind.DPDK else f"queue {self.queue}"
+        return f"{self.interface}: {queue}"
 
     @property
     def key(self) -> tuple[int, int]:
@@ -112,6 +119,10 @@ class DeviceObtained:
     ring_size: int
     status: int = 0
     note: str = ""
+    multi_buffer: bool = False  # packets of several frames, for an MTU that no frame holds
+    shared_umem: bool = False  # the arena was registered by an earlier queue, and is counted there
+    tx_checksum: bool = False
+    packet_bytes_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +158,7 @@ def send_handover(sock: socket.socket, what: Handover, fds: Sequence[int]) -> No
     c = ffi.new("hy_handover *")
     c.magic, c.ndevices, c.lenient = MAGIC, len(what.devices), what.lenient
     c.port_lo, c.port_hi = what.ports or (0, 0)
-    c.eal = "".join(f"{argument}\n" for argument in what.eal).encode()
+    c.eal = _lines(what.eal)
     asked = what.kernel
     c.kernel.wanted, c.kernel.sqpoll, c.kernel.busy_poll = asked.wanted, asked.sqpoll, asked.busy_poll
     c.kernel.zerocopy, c.kernel.strict = asked.zerocopy, asked.strict
@@ -164,18 +175,26 @@ def send_handover(sock: socket.socket, what: Handover, fds: Sequence[int]) -> No
     socket.send_fds(sock, [bytes(ffi.buffer(c))], list(fds))
 
 
-def send_device(sock: socket.socket, device: Device, fd: int) -> None:
+def send_device(sock: socket.socket, device: Device, fd: int, eal: Sequence[str] = ()) -> None:
     """Gives a running program one more device. It answers with :class:`Attached`."""
     c = ffi.new("hy_handover_more *")
     c.magic = MAGIC
+    c.eal = _lines(eal)
     _fill(c.device, device)
     socket.send_fds(sock, [bytes(ffi.buffer(c))], [fd])
+
+
+def _lines(arguments: Sequence[str]) -> bytes:
+    text = "".join(f"{argument}\n" for argument in arguments).encode()
+    if len(text) >= lib.HY_CONTROL_EAL_BYTES:
+        raise HybridError("the arguments of DPDK's EAL are too long", "name fewer in `dpdk: {eal: ...}`")
+    return text
 
 
 def _fill(to: CData, device: Device) -> None:
     to.ifindex, to.queue, to.ring_size = device.ifindex, device.queue, device.ring_size
     to.copy, to.busy_poll, to.strict = device.copy, device.busy_poll, device.strict
-    to.kind, to.queues = device.kind, device.queues
+    to.kind, to.queues, to.tx_checksum = device.kind, device.queues, device.tx_checksum
     args = device.args.encode()
     if len(args) >= lib.HY_CONTROL_ARGS_BYTES:
         raise HybridError(f"the port of {device.interface} takes too many words", "name it by fewer devargs")
@@ -206,6 +225,10 @@ def _obtained(c: CData) -> DeviceObtained:
         need_wakeup=bool(o.need_wakeup),
         hugepages=bool(o.hugepages),
         ring_size=o.ring_size,
+        multi_buffer=bool(o.multi_buffer),
+        shared_umem=bool(o.shared_umem),
+        tx_checksum=bool(o.tx_checksum),
+        packet_bytes_max=o.packet_bytes_max,
         status=c.status,
         note=_text(c.note),
     )

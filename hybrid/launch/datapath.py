@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from hybrid.agent.plan import Present
 from hybrid.bpf import Steering
 from hybrid.devices.ethtool import interface_number, receive_queues
 from hybrid.errors import BusyError, HybridError
+from hybrid.host.table import Rows
 from hybrid.launch.control import PORT_QUEUE, Copy, Device, Handover, Kernel, Kind, Wanted
 from hybrid.launch.devices import Descriptor, open_device
 from hybrid.launch.ports import BoundPort
-from hybrid.policy import Backend, DpdkPort, Fallback, FrameDevice, Placement, Uring, Via, placements
+from hybrid.launch.tap import own_end
+from hybrid.policy import Backend, DpdkPort, Fallback, FrameDevice, Placement, Tap, Uring, Via, placements
 from hybrid.policy.placement import placed, without_bypass
 from hybrid.policy.rule import Protocol, Rule, Target
 
@@ -38,9 +41,11 @@ class Interface:
     copy: Copy = Copy.AUTO
     busy_poll: bool = False
     strict: bool = False
+    tx_checksum: bool = False
     every_queue: bool = False  # also those that it gets while a program runs
     device: FrameDevice = FrameDevice.AFXDP
     dpdk: DpdkPort | None = None
+    tap: Tap | None = None
     uring: Uring = field(default_factory=Uring)
 
     @property
@@ -51,6 +56,8 @@ class Interface:
         made: list[Device] = []
         if self.device is FrameDevice.AFXDP and any(rule.to is Target.AFXDP for rule in self.rules):
             made += [self.afxdp(queue) for queue in self.queues]
+        if self.tap is not None:
+            made.append(Device(self.ifindex, 0, strict=self.strict, kind=Kind.TAP, interface=self.name))
         if self.dpdk is not None:
             made.append(
                 Device(
@@ -65,6 +72,13 @@ class Interface:
             )
         return tuple(made)
 
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """Of these devices."""
+        afxdp = self.device is FrameDevice.AFXDP and any(rule.to is Target.AFXDP for rule in self.rules)
+        queues = [*self.queues] if afxdp else []
+        return [(self.ifindex, queue) for queue in (*queues, *([PORT_QUEUE] if self.dpdk else []))]
+
     def afxdp(self, queue: int) -> Device:
         """The device of a queue."""
         return Device(
@@ -74,13 +88,16 @@ class Interface:
             self.copy,
             self.busy_poll,
             self.strict,
+            tx_checksum=self.tx_checksum,
             interface=self.name,
         )
 
     @property
     def steered(self) -> bool:
         """Whether our program is on it."""
-        return self.ifindex != 0 and (self.dpdk is None or self.dpdk.via is Via.DEVMAP)
+        return (
+            self.ifindex != 0 and self.device.steered and (self.dpdk is None or self.dpdk.via is Via.DEVMAP)
+        )
 
 
 @dataclass
@@ -111,8 +128,8 @@ class Datapath:
 
     @property
     def names(self) -> list[str]:
-        """Of the interfaces."""
-        return [interface.name for interface in self.interfaces]
+        """Of the interfaces whose addresses the kernel keeps."""
+        return [interface.name for interface in self.interfaces if interface.tap is None]
 
     @property
     def placements(self) -> tuple[Placement, ...]:
@@ -156,6 +173,13 @@ class Datapath:
             if rule.to.bypasses and rule.ports is not None and rule.ports[0] < rule.ports[1]
         ]
         return max(ranges, key=lambda ports: ports[1] - ports[0], default=None)
+
+    def amend(self, rows: Rows) -> Rows:
+        """The host table's rows, with our ends of TAP devices beside what the kernel knows."""
+        for interface in self.interfaces:
+            if interface.tap is not None and interface.ifindex:
+                rows = own_end(rows, interface.name, interface.ifindex, interface.tap)
+        return rows
 
     # -- into service -----------------------------------------------------------------
 
@@ -205,30 +229,34 @@ class Datapath:
     # -- what was lost, and comes back ----------------------------------------------------
 
     def incomplete(self, have: Collection[tuple[int, int]]) -> list[str]:
-        """Names of interfaces with AF_XDP queues that the program does not have."""
+        """Names of interfaces with AF_XDP queues, or a DPDK port, that the program does not have."""
         found = []
         for interface in self.interfaces:
-            if self.kernel_only or interface.device is not FrameDevice.AFXDP:
+            if self.kernel_only or interface.tap is not None:
                 continue
-            if not any(rule.to is Target.AFXDP for rule in interface.rules):
-                continue
-            # The name may be another interface's by now, whose queues the program has not.
+            # The name may be another interface's by now, of which the program has nothing.
             ifindex = interface_number(interface.name)
-            now = self._queues(interface, receive_queues(interface.name)) if ifindex else ()
-            if any((ifindex, queue) not in have for queue in now):
+            if not ifindex:
+                continue
+            now = replace(
+                interface,
+                ifindex=ifindex,
+                queues=self._queues(interface, receive_queues(interface.name)),
+            )
+            if any(key not in have for key in now.keys):
                 found.append(interface.name)
         return found
 
     def restore(self, name: str, have: Collection[tuple[int, int]]) -> list[tuple[Device, Descriptor]]:
         """Steers an interface that has come back, and opens what is missing. None: it is not there yet."""
-        present = Agent().restore(name)
-        if present is None:
-            return []
-        at = self.names.index(name)
-        interface = self._again(self.interfaces[at], present)
-        self.interfaces[at] = interface
-        missing = [interface.afxdp(q) for q in interface.queues if (interface.ifindex, q) not in have]
-        return [(device, open_device(device)) for device in missing]
+        at = [interface.name for interface in self.interfaces].index(name)
+        interface = self.interfaces[at]
+        if interface.device.steered and (interface.dpdk is None or interface.dpdk.via is Via.DEVMAP):
+            present = Agent().restore(name)
+            if present is None:
+                return []
+            interface = self.interfaces[at] = self._again(interface, present)
+        return [(device, open_device(device)) for device in interface.devices if device.key not in have]
 
     def _again(self, interface: Interface, present: Present) -> Interface:
         return replace(
@@ -304,10 +332,11 @@ def _covers(rule: Rule, port: BoundPort) -> bool:
 
 def _devargs(ifname: str, port: DpdkPort) -> str:
     """What DPDK is told to open. ``{far}`` in it is the far end of the veth."""
+    name = f"net_af_xdp_{zlib.crc32(ifname.encode()):08x}"
     if port.via is Via.DEVMAP:
         far = veth.require(ifname)
-        return port.port.replace("{far}", far) or f"net_af_xdp0,iface={far}"
-    return port.port or f"net_af_xdp0,iface={ifname}"
+        return port.port.replace("{far}", far) or f"{name},iface={far}"
+    return port.port or f"{name},iface={ifname}"
 
 
 def _connected_ports() -> set[int]:

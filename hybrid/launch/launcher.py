@@ -27,8 +27,9 @@ from hybrid.bpf.bpffs import netns_inode
 from hybrid.errors import HybridError
 from hybrid.host.follower import Follower, publish_to
 from hybrid.host.notice import Notice, NoticeKind
+from hybrid.host.table import Rows
 from hybrid.launch import child, control
-from hybrid.launch.control import Attached, Device, DeviceObtained, Handover, Ready
+from hybrid.launch.control import Attached, Device, DeviceObtained, Handover, Kind, Ready
 from hybrid.launch.devices import Descriptor
 from hybrid.launch.ports import BoundPort, Reservations
 from hybrid.launch.record import Record
@@ -62,6 +63,9 @@ class Served(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """Of the interfaces."""
+
+    def amend(self, rows: Rows) -> Rows:
+        """The host table's rows, with what the kernel does not know of."""
 
     def enter(self, there: Sequence[bool]) -> None:
         """Puts the sockets that the program has bound into service, and closes the launcher's copies."""
@@ -108,6 +112,7 @@ class Launch:
     on_ready: Callable[[InService], None]
     warn: Callable[[str], None]
     user: str | None = None
+    outlives: bool = False  # the program goes on where this process is killed
     about: dict[str, Any] = field(default_factory=dict)
     record: Callable[[], Record] = Record
 
@@ -128,18 +133,24 @@ class _Run:
         self.record = launch.record()
         stack.callback(self.record.close)
         self.host = stack.enter_context(Host())
-        self.follower = stack.enter_context(Follower(publish_to(self.host), launch.path.names))
+        self.follower = stack.enter_context(Follower(self._publish, launch.path.names))
         self.reservations = Reservations()
         stack.callback(self.reservations.close)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control = stack.enter_context(ours)
+        self.handover = launch.path.handover
+        dpdk = any(device.kind is Kind.DPDK for device in self.handover.devices)
         with theirs:
             environ = {**launch.environ, control.ENVIRONMENT: str(theirs.fileno())}
             self.process = child.start(
-                launch.command, environ=environ, fds=[theirs.fileno()], user=launch.user
+                launch.command,
+                environ=environ,
+                fds=[theirs.fileno()],
+                user=launch.user,
+                capabilities=child.DPDK if dpdk else child.MEMORY,
+                outlives=launch.outlives,
             )
         stack.callback(self._end)
-        self.handover = launch.path.handover
         fds = [self.host.fd, self.record.fd, *(s.fileno() for s in launch.path.sockets)]
         control.send_handover(ours, self.handover, fds)
         self.control.setblocking(False)
@@ -155,6 +166,9 @@ class _Run:
         self.kill_at: float | None = None
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._describe()
+
+    def _publish(self, rows: Rows) -> None:
+        publish_to(self.host)(self.launch.path.amend(rows))
 
     # -- the loop --------------------------------------------------------------------
 
@@ -309,7 +323,7 @@ class _Run:
         for device, got in zip(self.handover.devices, ready.obtained, strict=True):
             if got.status < 0:
                 self.launch.warn(
-                    f"{device.interface}: queue {device.queue} cannot be bypassed "
+                    f"{device.what} cannot be bypassed "
                     f"({got.note or os.strerror(-got.status)}); its ports are on the kernel's sockets"
                 )
 
@@ -321,8 +335,7 @@ class _Run:
             return
         self._describe()
         self.launch.warn(
-            f"{slot.device.interface}: queue {slot.device.queue} was lost; "
-            "ports with a fallback are on the kernel's sockets until it is back"
+            f"{slot.device.what} was lost; ports with a fallback are on the kernel's sockets until it is back"
         )
 
     def _look_for_devices(self) -> None:
@@ -338,7 +351,7 @@ class _Run:
                 for device, sock in given:
                     self.coming[device.key] = (device, sock)
                     self.slots.pending.add(device.key)
-                    control.send_device(self.control, device, sock.fileno())
+                    control.send_device(self.control, device, sock.fileno(), self.handover.eal)
             except (HybridError, OSError) as error:
                 failed = True
                 _log.debug("%s cannot be bypassed again yet: %s", name, error)
@@ -361,7 +374,7 @@ class _Run:
         if slot.in_service:
             self.settle_at = time.monotonic() + _SETTLE_S
             self._describe()
-            self.launch.warn(f"{device.interface}: queue {device.queue} is bypassed again")
+            self.launch.warn(f"{device.what} is bypassed again")
         else:
             self.slots.looked(True, True)
             _log.debug("queue %d of %s: %s", device.queue, device.interface, obtained.note)

@@ -34,6 +34,7 @@ class CompiledInterface:
     mode: Mode = Mode.AUTO
     copy: CopyMode = CopyMode.AUTO
     busy_poll: bool = False
+    tx_checksum: bool = False
     strict: bool = False
     queues: tuple[int, ...] | None = None
     device: FrameDevice = FrameDevice.AFXDP
@@ -95,6 +96,7 @@ def _interface(model: InterfaceModel, policy: PolicyModel) -> CompiledInterface:
         mode=model.mode,
         copy=model.copy_mode,
         busy_poll=model.busy_poll,
+        tx_checksum=model.tx_checksum,
         strict=model.strict,
         queues=None if model.queues == "all" else tuple(model.queues),
         device=model.device,

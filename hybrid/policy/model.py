@@ -261,7 +261,7 @@ class RuleModel(_Model):
 class EalModel(_Model):
     """DPDK as a whole: it is set up once in a program.
 
-    - ``eal``: arguments of rte_eal_init() as they stand, for example ``["--no-pci", "--in-memory"]``.
+    - ``eal``: arguments of rte_eal_init() as they stand. Without any: no hugepages and no files.
     """
 
     eal: Annotated[list[Annotated[str, BeforeValidator(_dpdk_text)]], Field(max_length=EAL_MAX)] = []
@@ -321,6 +321,9 @@ class InterfaceModel(_Model):
       drivers can; ``copy`` has the kernel copy; ``auto`` (default) tries zero-copy first.
     - ``busy_poll``: default false. true requests SO_PREFER_BUSY_POLL: lower latency for a spinning
       application, at the cost of its core.
+    - ``tx_checksum``: default false: checksums are left to a device that completes them in zero-copy mode.
+      true: to the kernel as well, in copy mode, as for packets of its own. Not for a veth whose peer reads
+      frames by AF_XDP or packet sockets, which would see them unfinished.
     - ``strict``: default false: where something other than requested was obtained, ``status`` says so.
       true: it is an error, and nothing stays attached.
     - ``queues``: ``all`` (default) or a list of receive queues that get a socket. Frames that a rule takes
@@ -335,6 +338,7 @@ class InterfaceModel(_Model):
     mode: Annotated[Mode, Field(strict=False)] = Mode.AUTO
     copy_mode: Annotated[CopyMode, Field(strict=False, alias="copy")] = CopyMode.AUTO
     busy_poll: bool = False
+    tx_checksum: bool = False
     strict: bool = False
     queues: Annotated[Literal["all"] | tuple[int, ...], BeforeValidator(_queues)] = "all"
     device: Annotated[FrameDevice, Field(strict=False)] = FrameDevice.AFXDP

@@ -52,6 +52,7 @@ struct rx_slot {
 struct frames {
   struct hy_device dev;
   struct io_uring ring;
+  struct uring_bell bell;
   enum frames_kind kind;
   int fd;
   uint32_t interface;
@@ -314,6 +315,8 @@ static unsigned frames_rx_burst(struct hy_device *dev, uint32_t *frames, unsigne
   struct frames *d = frames_of(dev);
   if (!start(d))
     return 0;
+  if (d->bell.armed)
+    uring_bell_disarm(&d->bell, &d->ring);
   rx_ask(d);
   if (io_uring_sq_ready(&d->ring) > 0 || uring_ring_wants_call(&d->ring))
     call(d);
@@ -380,10 +383,10 @@ static unsigned frames_tx_burst(struct hy_device *dev, const uint32_t *frames, u
 }
 
 static int frames_wait_fd(struct hy_device *dev) {
-  return frames_of(dev)->ring.ring_fd;
+  return frames_of(dev)->bell.fd;
 }
 
-/* The ring is readable when something has completed, or could if it were asked to. */
+/* The bell rings when something has completed, or could if it were asked to. */
 static int frames_wait_arm(struct hy_device *dev) {
   struct frames *d = frames_of(dev);
   if (!start(d))
@@ -392,7 +395,10 @@ static int frames_wait_arm(struct hy_device *dev) {
     return 1;
   rx_ask(d);
   call(d);
-  return d->done_head != d->done_tail || (!d->sentinel && d->error == 0);
+  if (d->done_head != d->done_tail || (!d->sentinel && d->error == 0))
+    return 1;
+  uring_bell_arm(&d->bell, &d->ring);
+  return io_uring_cq_ready(&d->ring) > 0 || uring_ring_wants_call(&d->ring);
 }
 
 static void frames_stats(struct hy_device *dev, struct hy_device_stats *out) {
@@ -443,6 +449,7 @@ static void frames_free(struct frames *d) {
       io_uring_unregister_buffers(&d->ring);
     io_uring_queue_exit(&d->ring);
   }
+  uring_bell_close(&d->bell);
   close(d->fd);
   for (uint32_t i = 0; i < RX_SLOTS; i++)
     if (d->rx[i].frame != FRAME_NONE)
@@ -504,7 +511,7 @@ static struct frames *frames_make(struct arena *arena, const struct frames_setup
       .packet_frames_max = 1,
       .tx_room = setup->header ? HEADER_BYTES : 0,
   };
-  d->ring.ring_fd = -1;
+  d->ring.ring_fd = d->bell.fd = -1;
   d->kind = setup->kind;
   d->fd = setup->fd;
   d->interface = setup->interface;
@@ -545,6 +552,9 @@ int frames_open(struct arena *arena, const struct frames_setup *setup, struct fr
   if (status < 0)
     goto fail;
   d->ring = ring;
+  status = uring_bell_open(&d->bell, &d->ring);
+  if (status < 0)
+    goto fail;
   status = io_uring_register_files(&d->ring, &d->fd, 1);
   if (status < 0) {
     error_detail_set(status, "io_uring does not take the device's descriptor: %s", strerror(-status));

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 int uring_explain(int status) {
   switch (-status) {
@@ -48,4 +50,39 @@ int uring_ring_open(struct io_uring *ring, unsigned entries, unsigned completion
 
 int uring_ring_start(struct io_uring *ring) {
   return io_uring_enable_rings(ring);
+}
+
+/* ---- sleeping ---------------------------------------------------------------------- */
+
+int uring_bell_open(struct uring_bell *bell, struct io_uring *ring) {
+  bell->armed = false;
+  bell->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (bell->fd < 0)
+    return error_detail_set(-errno, "no descriptor is left: raise RLIMIT_NOFILE");
+  int status = io_uring_register_eventfd(ring, bell->fd);
+  if (status < 0)
+    return uring_explain(status);
+  io_uring_cq_eventfd_toggle(ring, false);
+  return 0;
+}
+
+void uring_bell_close(struct uring_bell *bell) {
+  if (bell->fd >= 0)
+    close(bell->fd);
+  bell->fd = -1;
+}
+
+void uring_bell_arm(struct uring_bell *bell, struct io_uring *ring) {
+  io_uring_cq_eventfd_toggle(ring, true);
+  bell->armed = true;
+  /* Pairs with the kernel's: it makes work visible, then looks whether it has to signal. */
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void uring_bell_disarm(struct uring_bell *bell, struct io_uring *ring) {
+  uint64_t count;
+  bell->armed = false;
+  io_uring_cq_eventfd_toggle(ring, false);
+  while (read(bell->fd, &count, sizeof count) < 0 && errno == EINTR)
+    continue;
 }

@@ -16,6 +16,16 @@
 #include <stdbool.h>
 
 /*
+ * To sleep on a ring beside other things. poll(2) on the ring itself is not woken by work that the
+ * kernel has deferred, whatever it says when it looks; a registered event descriptor is. It is
+ * switched off while its owner is awake, when each signal would only cost.
+ */
+struct uring_bell {
+  int fd; /* poll(2)-able for reading; -1: there is none */
+  bool armed;
+};
+
+/*
  * `entries` may wait to be submitted at once, `completions` to be reaped. `deferred` says whether the
  * two flags were had; without them (before Linux 6.1) the kernel works when it likes. Sets hy_error_detail().
  * -EPERM  io_uring is switched off for this process;  -ENOSYS  the kernel has none;  -EMFILE, -ENOMEM
@@ -25,6 +35,15 @@ int uring_ring_open(struct io_uring *ring, unsigned entries, unsigned completion
 int uring_explain(int status);
 /* Before the first submission, once, in the thread that will use the ring. */
 int uring_ring_start(struct io_uring *ring);
+
+/* -EMFILE and what io_uring says; sets hy_error_detail(). What was opened is closed by uring_bell_close(). */
+int uring_bell_open(struct uring_bell *bell, struct io_uring *ring);
+/* The ring is closed by now. */
+void uring_bell_close(struct uring_bell *bell);
+/* From now on it rings. Whoever arms it looks afterwards whether there is something already. */
+void uring_bell_arm(struct uring_bell *bell, struct io_uring *ring);
+/* The owner is awake. */
+void uring_bell_disarm(struct uring_bell *bell, struct io_uring *ring);
 
 /* The kernel waits for a call before it completes what it could complete. */
 static inline bool uring_ring_wants_call(const struct io_uring *ring) {

@@ -47,6 +47,7 @@
 
 #include "core/shard.h"
 #include "uring/kernel.h"
+#include "uring/ring.h"
 
 #define SOCK_NONE UINT32_MAX
 #define PIECE_NONE UINT32_MAX
@@ -190,12 +191,11 @@ struct uring {
   uint32_t zerocopy_bytes; /* sends from this size on; UINT32_MAX: none */
   bool started;            /* the ring belongs to a thread */
   bool sqpoll;             /* a thread of the kernel's takes submissions; else IORING_SETUP_DEFER_TASKRUN */
-  bool asleep;             /* the event descriptor is armed */
   bool files;              /* connections are registered */
   bool fixed_buffers;      /* the arena is */
   uint8_t yielded;
   struct stream_features has;
-  int event_fd;
+  struct uring_bell bell;
   /* frames lent to the kernel */
   struct io_uring_buf_ring *lent;
   uint32_t *slot_frame; /* FRAME_NONE: the kernel has given it back */

@@ -3,12 +3,9 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "core/error.h"
-#include "uring/ring.h"
 #include "uring/stream.h"
 
 enum {
@@ -119,13 +116,9 @@ static int resources(struct uring *u, const hy_uring_config *c, hy_uring_obtaine
   rc = lent_init(u, c->buffers);
   if (rc < 0)
     return uring_explain(rc);
-  u->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (u->event_fd < 0)
-    return error_detail_set(-errno, "no descriptor is left: raise RLIMIT_NOFILE");
-  rc = io_uring_register_eventfd(&u->ring, u->event_fd);
+  rc = uring_bell_open(&u->bell, &u->ring);
   if (rc < 0)
-    return uring_explain(rc);
-  io_uring_cq_eventfd_toggle(&u->ring, false);
+    return rc;
   u->files = !c->no_registered_files && u->has.files && files_register(u);
   u->fixed_buffers = !c->no_registered_buffers && arena_register(u);
   u->zerocopy_bytes = !u->has.zerocopy || c->zerocopy == HY_URING_ZEROCOPY_NO ? UINT32_MAX
@@ -150,8 +143,7 @@ static int resources(struct uring *u, const hy_uring_config *c, hy_uring_obtaine
 void stream_free(struct uring *u) {
   if (u->ring.ring_fd >= 0)
     io_uring_queue_exit(&u->ring);
-  if (u->event_fd >= 0)
-    close(u->event_fd);
+  uring_bell_close(&u->bell);
   lent_fini(u);
   tables_fini(u);
   free(u);
@@ -171,7 +163,7 @@ int hy_uring_attach(hy_shard *shard, const hy_uring_config *config, hy_uring_obt
   *u = (struct uring){
       .transport = {.ops = &stream_transport},
       .shard = shard,
-      .event_fd = -1,
+      .bell = {.fd = -1},
       .ring = {.ring_fd = -1},
       .frame_room = arena_frame_room(&shard->arena),
       .nsocks = STREAM_ALSO_MAX + shard->config.connections +

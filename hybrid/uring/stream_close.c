@@ -11,7 +11,6 @@
  * data that was not received.
  */
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "uring/stream.h"
@@ -119,10 +118,12 @@ void close_settle(struct uring *u, struct sock *s) {
     stream_pass(u, u->now);
 }
 
-static void wait_briefly(struct uring *u) {
+/* Until something completes, or a little longer; false: the ring belongs to another thread. */
+static bool wait_briefly(struct uring *u) {
   struct __kernel_timespec ts = {.tv_nsec = FINI_WAIT_MS * 1000000};
   struct io_uring_cqe *cqe;
-  io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+  int rc = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+  return rc >= 0 || rc == -ETIME || rc == -EINTR;
 }
 
 void stream_fini(void *t) {
@@ -134,10 +135,12 @@ void stream_fini(void *t) {
     if (s->kind == SOCK_CONN && !(s->flags & SOCK_HARD))
       close_hard(u, s);
   }
-  for (int waits = 0; u->in_use > 0 && waits < FINI_WAITS;)
-    if (stream_pass(u, u->now) == 0 && u->run_head == SOCK_NONE) {
-      wait_briefly(u);
-      waits++;
-    }
+  /* What the kernel does not end in time ends with the ring. */
+  for (int waits = 0; u->in_use > 0 && waits < FINI_WAITS; waits++) {
+    while (stream_pass(u, u->now) > 0 && u->in_use > 0)
+      continue;
+    if (u->in_use > 0 && u->run_head == SOCK_NONE && !wait_briefly(u))
+      break;
+  }
   stream_free(u);
 }

@@ -5,15 +5,9 @@
  * The kernel does its part of the work (data that arrives is copied into lent frames) only inside that
  * call (IORING_SETUP_DEFER_TASKRUN), and says by a flag in shared memory that there is some: a pass without
  * anything to do costs two loads.
- *
- * Sleeping. poll(2) on the ring itself is not woken by deferred work, whatever it
- * says when it looks. A registered event descriptor is; it is switched off while we are awake, when each
- * signal would only cost.
  */
 #include <errno.h>
-#include <unistd.h>
 
-#include "uring/ring.h"
 #include "uring/stream.h"
 
 static void enter(struct uring *u) {
@@ -205,18 +199,10 @@ static unsigned reap(struct uring *u) {
 /* ---- the pass -------------------------------------------------------------------------- */
 
 static bool start(struct uring *u) {
+  /* Not io_uring_register_ring_fd(): the thread would keep the ring, and its sockets, open behind our back.
+   */
   u->started = uring_ring_start(&u->ring) == 0;
-  if (u->started)
-    io_uring_register_ring_fd(&u->ring); /* spares each call the look-up of a descriptor; may be refused */
   return u->started;
-}
-
-static void awake(struct uring *u) {
-  uint64_t count;
-  u->asleep = false;
-  io_uring_cq_eventfd_toggle(&u->ring, false);
-  while (read(u->event_fd, &count, sizeof count) < 0 && errno == EINTR)
-    continue;
 }
 
 /*
@@ -243,8 +229,8 @@ unsigned stream_pass(struct uring *u, uint64_t now) {
   u->now = now;
   if (__builtin_expect(!u->started, 0) && !start(u))
     return 0;
-  if (u->asleep)
-    awake(u);
+  if (u->bell.armed)
+    uring_bell_disarm(&u->bell, &u->ring);
   if (u->lent_count < u->slots)
     lent_refill(u);
   if (u->closing.head != SOCK_NONE)
@@ -275,16 +261,13 @@ int stream_wait_arm(void *t) {
   struct uring *u = t;
   if (!u->started || busy(u))
     return 1;
-  io_uring_cq_eventfd_toggle(&u->ring, true);
-  u->asleep = true; /* the next pass switches it off again */
-  /* Pairs with the kernel's: it makes work visible, then looks whether it has to signal. */
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  uring_bell_arm(&u->bell, &u->ring); /* the next pass switches it off again */
   return busy(u);
 }
 
 int stream_wait_fd(void *t) {
   const struct uring *u = t;
-  return u->event_fd;
+  return u->bell.fd;
 }
 
 int stream_sleep(void *t, uint64_t ns) {

@@ -25,15 +25,13 @@ static int op_bind(void *t, struct queue *q, const hy_addr *local) {
   if (fd < 0)
     return fd;
   hy_addr bound;
-  struct sock *s = NULL;
   int rc = socket_bind(fd, local);
   if (rc == 0)
     rc = socket_local(fd, &bound);
-  if (rc == 0 && !(s = sock_take(u, stream ? SOCK_BOUND : SOCK_DATAGRAMS, fd)))
-    rc = -ENOBUFS;
-  if (rc < 0) {
+  struct sock *s = rc == 0 ? sock_take(u, stream ? SOCK_BOUND : SOCK_DATAGRAMS, fd) : NULL;
+  if (!s) {
     close(fd);
-    return rc;
+    return rc < 0 ? rc : -ENOBUFS;
   }
   own(u, q, s);
   s->family = (uint8_t)socket_family(fd);

@@ -66,9 +66,8 @@ void lent_refill(struct uring *u) {
     u->lent_count++;
     added++;
   }
-  if (added == 0)
-    return;
-  io_uring_buf_ring_advance(u->lent, added);
+  if (added > 0)
+    io_uring_buf_ring_advance(u->lent, added);
   u->lent_tail = (uint16_t)(u->lent_tail + added);
   /* As many as there are frames for; the first in the list has starved longest. */
   for (uint32_t n = u->lent_count; n > 0 && u->starved.head != SOCK_NONE; n--) {

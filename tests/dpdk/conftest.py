@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def dpdk_app_for(tmp_path: Path) -> Iterator[Callable[..., DpdkApp]]:
     """In a lab of the test's own."""
     made: list[DpdkApp] = []
 
-    def make(lab: Lab, kind: str, **options: str) -> DpdkApp:
+    def make(lab: Lab, kind: str, **options: Any) -> DpdkApp:
         made.append(DpdkApp(lab, tmp_path / f"log-{len(made)}", kind, **options))
         return made[-1]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.lab import Lab
-from tests.netns.peers import BUILD
-from tests.uring.devices import FRAMES_APP, OUR_MAC, OWN_ENDS, TAP_ENDS, DeviceApp
+from tests.netns.peers import BUILD, PORT
+from tests.uring.devices import FRAMES_APP, OUR_MAC, OWN_ENDS, SHARED_ENDS, TAP_ENDS, DeviceApp
 
 PLUGIN = BUILD / "libhybrid-dpdk.so"
 TAP = "hydtap0"
@@ -41,32 +41,43 @@ class DpdkApp(DeviceApp):
     """``frames-app`` on a DPDK port. ``peer`` is the side whose kernel it talks to."""
 
     def __init__(
-        self, lab: Lab, log: Path, kind: str, *, devargs: str | None = None, checksum: int = 0, **environment: str
+        self,
+        lab: Lab,
+        log: Path,
+        kind: str,
+        *,
+        devargs: str | None = None,
+        checksum: int = 0,
+        shared: bool = False,
+        **environment: str,
     ) -> None:
+        """``shared``: on the kernel's own address, with its neighbours, as the policy's flows are."""
         self.lab = lab
         self.side = lab.server
         self.log = log
         self.kind = kind
-        self.ends = TAP_ENDS if kind == "tap" else OWN_ENDS
+        self.ends = SHARED_ENDS if shared else TAP_ENDS if kind == "tap" else OWN_ENDS
         self.peer = lab.server if kind == "tap" else lab.client
-        self.environment = environment
         self._told: dict[str, dict[str, Any]] = {}
         self._news = threading.Condition()
         self._serial = 0
         self._ended = False
         self._arguments = [
+            "env",
+            *(f"{name}={value}" for name, value in environment.items()),
+            str(FRAMES_APP),
+            str(PORT),
             "dpdk",
             devargs or KINDS[kind].devargs,
-            KINDS[kind].mac,
-            str(checksum),
+            lab.server.mac if shared else KINDS[kind].mac,
+            "0",
             f"{self.ends.ours[4]}/24",
             f"{self.ends.ours[6]}/64",
         ]
+        if shared:
+            for family in (4, 6):
+                self._arguments += ["via", self.ends.theirs[family], lab.client.mac]
         self.start()
-
-    @property
-    def prefix(self) -> list[str]:
-        return ["env", *(f"{name}={value}" for name, value in self.environment.items())]
 
     def interface_up(self) -> None:
         if self.kind != "tap":

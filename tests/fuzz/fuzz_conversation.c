@@ -5,11 +5,12 @@
  * does what it likes. Afterwards everything is closed, time passes, and no frame,
  * connection or token may be left.
  *
- * The input is a row of records: a byte that says what, a byte of length, that many
- * bytes. Checksums are made right where the record asks for it, and numbers are
- * relative to the connection's, or mutation would hardly ever get past the first check.
+ * The input is a row of records: a byte that says what, and in how small frames a
+ * packet arrives, a byte of length, that many bytes. Checksums are made right where the record asks for it,
+ * and numbers are relative to the connection's, or mutation would hardly ever get past the first check.
  */
 #include "core/shard.h"
+#include "core/wire.h"
 #include "tcp/csum.h"
 #include "tcp/tcp.h"
 
@@ -32,13 +33,24 @@ struct told {
   uint8_t words; /* of options: so many of the bytes that follow */
 };
 
-enum { PORT = 80, PEER_PORT = 4321, ETH_IP = ETH_LEN + IP4_LEN, FRAME_MAX = ETH_IP + 60 + 256, QUEUES = 8 };
+enum {
+  PORT = 80,
+  PEER_PORT = 4321,
+  ETH_IP = ETH_LEN + IP4_LEN,
+  FRAME_MAX = ETH_IP + 60 + 256,
+  QUEUES = 8,
+  MTU = 4000
+};
+
+/* Most records arrive in one frame, whole; the others are cut behind, or within, their headers. */
+static const uint32_t pieces[] = {1500, 1500, 1500, 100, 60, 33, 7, 1};
 
 struct world {
   hy_shard *shard;
   hy_host *host;
   uint32_t wire, frames;
   uint64_t now;
+  uint32_t piece;    /* bytes of a frame that the next packet fills */
   uint32_t seq, ack; /* as the peer of the established connection has them */
   hy_qd queues[QUEUES];
   uint32_t nqueues;
@@ -58,7 +70,7 @@ static hy_addr address(const char *text) {
 }
 
 static void poll_once(struct world *w) {
-  uint8_t frame[4096];
+  uint8_t frame[MTU + 100];
   hy_event events[16];
   int n;
   hy_clock_set(w->shard, w->now);
@@ -81,7 +93,7 @@ static void poll_once(struct world *w) {
 }
 
 static void inject(struct world *w, const uint8_t *frame, size_t len) {
-  must(hy_wire_inject(w->shard, w->wire, frame, len) == 0);
+  must(wire_inject_split(shard_device(w->shard, w->wire), frame, len, w->piece) == 0);
   poll_once(w);
 }
 
@@ -174,7 +186,7 @@ static void record_application(struct world *w, const uint8_t *bytes, size_t len
     hy_pop(s, qd, &qt);
     break;
   case 1:
-    if (hy_sga_alloc(s, 1 + bytes[len - 1] * 40u, &sga) == 0) {
+    if (hy_sga_alloc(s, 1 + bytes[len - 1] * 47u, &sga) == 0) {
       hy_push(s, qd, &sga, &qt);
       hy_sga_free(s, &sga);
     }
@@ -212,9 +224,9 @@ static void world_open(struct world *w) {
   config.hugepages = HY_HUGEPAGES_NO;
   config.seeded = 1;
   config.rcvbuf_bytes = config.sndbuf_bytes = 16384;
-  *w = (struct world){.now = 1000000000, .seq = 1000};
+  *w = (struct world){.now = 1000000000, .seq = 1000, .piece = 1500};
   must(hy_shard_open(&config, &w->shard) == 0 && hy_wire_attach(w->shard, 1, &w->wire) == 0);
-  hy_host_link link = {.ifindex = 1, .mtu_bytes = 1500, .mac = {2, 0, 0, 0, 0, 1}, .answers_arp = 1};
+  hy_host_link link = {.ifindex = 1, .mtu_bytes = MTU, .mac = {2, 0, 0, 0, 0, 1}, .answers_arp = 1};
   hy_host_addr addrs[] = {{.addr = address("10.0.0.1"), .ifindex = 1, .prefix_len = 24},
                           {.addr = address("fd00::1"), .ifindex = 1, .prefix_len = 64}};
   hy_host_route routes[] = {{.dst = address("10.0.0.0"), .prefix_len = 24, .ifindex = 1},
@@ -266,6 +278,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   world_open(&w);
   for (const uint8_t *end = data + size; end - data >= 2;) {
     uint8_t what = data[0] % RECORDS, frame[FRAME_MAX];
+    w.piece = pieces[data[0] / RECORDS % (sizeof pieces / sizeof *pieces)];
     size_t len = data[1];
     data += 2;
     if (len > (size_t)(end - data))

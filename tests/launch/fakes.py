@@ -22,6 +22,7 @@ from hybrid._native import ffi, lib
 from hybrid.api.address import Address
 from hybrid.errors import HybridError
 from hybrid.host.notice import Notice, NoticeKind
+from hybrid.host.table import Rows
 from hybrid.launch.control import Device, Handover, Kernel, Wanted
 from hybrid.launch.devices import Descriptor
 from hybrid.launch.launcher import InService, Launch
@@ -55,6 +56,9 @@ class FakePath:
         self.sockets: Sequence[socket.socket] = [socket.socket() for _ in devices]
         self.names = ["v0"]
         self.back = 0  # how often the interface has come back
+
+    def amend(self, rows: Rows) -> Rows:
+        return rows
 
     def enter(self, there: Sequence[bool]) -> None:
         say(entered=sum(there))
@@ -93,7 +97,10 @@ def launcher() -> int:
     def warn(text: str) -> None:
         say(warning=text)
 
-    launch = Launch(command, FakePath(), dict(os.environ), ready, warn, user, {}, lambda: Record(run))
+    outlives = "outlives" in sys.argv
+    launch = Launch(
+        command, FakePath(), dict(os.environ), ready, warn, user, outlives, {}, lambda: Record(run)
+    )
     try:
         code = launch.run()
     except HybridError as error:

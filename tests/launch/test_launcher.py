@@ -253,6 +253,20 @@ def test_the_program_ends_when_its_launcher_is_killed(launch) -> None:
     assert gone(pid)
 
 
+def test_a_program_that_is_to_outlive_its_launcher_goes_on_and_its_record_with_it(launch) -> None:
+    running = launch("serves", "outlives")
+    pid = running.hear("ready")
+    running.process.kill()
+    running.process.wait()
+    try:
+        assert alive(pid)
+        (record,) = records(running.run)
+        assert record.alive
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        assert gone(pid)
+
+
 def test_the_record_says_what_runs_and_goes_stale_with_it(launch) -> None:
     running = launch("serves")
     pid = running.hear("ready")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.conftest import HYBRID, WITHIN_S, Cli, Serving
+from tests.netns.conftest import HYBRID, WITHIN_S, Cli, Serving, ended
 
 pytestmark = pytest.mark.netns
 SERVER, PORT = "10.77.0.1", 6379
@@ -220,6 +221,104 @@ def test_a_policy_says_what_may_be_served_where_nothing_is_applied(cli: Cli) -> 
     refused = cli.start("serve", "kv", "--policy", without)
     assert refused.process.wait(WITHIN_S) == 1
     assert "some ports have no fallback" in refused.said
+
+
+def test_a_program_that_outlives_its_launcher_serves_on_by_its_bypass(cli: Cli) -> None:
+    cli("apply", write(cli))
+    serving = cli.start("serve", "kv", "--outlive")
+    pid = serving.ready()["pid"]
+    try:
+        assert cli.client.call(pinged)
+        serving.process.kill()
+        serving.process.wait()
+        before = cli.json("status")["interfaces"][0]["reasons"]["redirected"]["packets"]
+        assert cli.client.call(pinged)
+        status = cli.json("status")
+        assert status["interfaces"][0]["reasons"]["redirected"]["packets"] > before
+        assert status["shards"][0]["pid"] == pid
+        delete(cli)  # and the fallback is its own
+        back = create_again(cli)
+        took, conn = cli.client.call(lambda: first_answer(back))
+        conn.close()
+        assert took < SERVED_WITHIN_S
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        assert ended(pid)
+
+
+TAP = """
+version: 1
+interfaces:
+  - name: hyt0
+    device: tap
+    tap: {addresses: [10.9.0.2/24]}
+    rules:
+      - name: kv
+        match: {protocol: tcp, destination_port: 6379}
+        to: bypass
+"""
+
+
+def test_a_tap_device_is_a_host_of_its_own(cli: Cli) -> None:
+    cli("apply", write(cli, TAP))
+    serving = cli.start("serve", "kv")
+    ready = serving.ready()
+    assert "TAP" in ready["devices"][0]["obtained"]["note"]
+    for line in ("ip addr add 10.9.0.1/24 dev hyt0", "ip link set hyt0 up"):
+        cli.server.run(line.split(), check=True)
+    with cli.server.call(lambda: socket.create_connection(("10.9.0.2", PORT), timeout=10)) as conn:
+        assert ping(conn)
+    assert cli.json("status")["shards"][0]["devices"][0]["kind"] == "tap"
+    assert serving.end() == 0
+    assert "hyt0" not in cli.server.run(["ip", "link"], capture_output=True, text=True).stdout
+    cli("clean")
+
+
+DPDK = """
+version: 1
+interfaces:
+  - name: hys0
+    rules:
+      - name: kv
+        match: {protocol: tcp, destination_port: 6379}
+        to: dpdk
+        fallback: kernel
+"""
+
+
+def test_dpdk_serves_what_is_redirected_into_its_veth_and_the_kernel_has_it_without_a_program(
+    cli: Cli,
+) -> None:
+    changes = cli.json("apply", write(cli, DPDK))["changes"]
+    assert "hys0: make the veth of its DPDK port" in changes
+    assert cli.json("apply", write(cli, DPDK))["changes"] == []
+    serving = cli.start("serve", "kv")
+    ready = serving.ready()
+    (device,) = ready["devices"]
+    assert device["obtained"]["status"] == 0, device["obtained"]["note"]
+    assert "net_af_xdp" in device["obtained"]["note"]
+    assert cli.client.call(pinged)
+    (interface,) = cli.json("status")["interfaces"]
+    assert interface["dpdk_in_service"]
+    assert interface["reasons"]["dpdk"]["packets"] > 0
+    assert "DPDK port: in service" in cli("status").stdout
+    delete(cli)
+    back = create_again(cli)
+    took, conn = cli.client.call(lambda: first_answer(back))
+    conn.close()
+    assert took < SERVED_WITHIN_S
+    serving.until("the DPDK port is bypassed again")
+    assert cli.client.call(pinged)
+    (interface,) = cli.json("status")["interfaces"]
+    assert interface["reasons"]["dpdk"]["packets"] > 0
+    assert serving.end() == 0
+    (interface,) = cli.json("status")["interfaces"]
+    assert not interface["dpdk_in_service"]
+    with cli.server.call(lambda: socket.create_server((SERVER, PORT))):
+        cli.client.call(dial).close()
+    removed = cli.json("clean")["removed"]
+    assert "the veth of the DPDK port of hys0" in removed
+    assert "hyd-hys0" not in cli.server.run(["ip", "link"], capture_output=True, text=True).stdout
 
 
 def test_queues_that_an_interface_gets_are_bypassed_as_well(cli: Cli) -> None:

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#include "core/wire.h"
+
 static const uint8_t macs[2][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}};
 
 hy_addr net_addr(uint32_t host, int family, uint16_t port) {
@@ -159,7 +161,11 @@ void net_run(struct net *net, uint32_t host) {
 void net_deliver(struct net *net) {
   while (net->nflying > 0 && net->flying[0].at <= net->now) {
     struct flying one = land(net);
-    int rc = hy_wire_inject(net->shards[one.to], net->ports[one.to], one.bytes, one.len);
+    struct hy_device *dev = shard_device(net->shards[one.to], net->ports[one.to]);
+    uint32_t room = arena_frame_room(dev->arena), piece = room;
+    if (one.len > NET_PIECE_MIN && happens(net, 250))
+      piece = NET_PIECE_MIN + dice_below(&net->dice, room - NET_PIECE_MIN);
+    int rc = wire_inject_split(dev, one.bytes, one.len, piece);
     assert_true(rc == 0 || rc == -ENOBUFS);
     free(one.bytes);
   }

@@ -22,7 +22,8 @@ struct impairments {
   uint64_t late_ns;  /* at most, on top, of a late one: this reorders */
 };
 
-enum { NET_FLYING = 4096, NET_FRAME_BYTES = 9216 };
+/* Some packets arrive in frames that are not full, of so many bytes at least: eight hold the longest. */
+enum { NET_FLYING = 4096, NET_FRAME_BYTES = 9216, NET_PIECE_MIN = 1200 };
 
 struct flying {
   uint64_t at;

@@ -14,9 +14,11 @@
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FRAMES = 1024, LEN = 100, SKIPPED = 77, MERGED = 3000, MERGED_SIZE = 1000, HEADERS = 14 + 20 + 20 };
@@ -131,6 +133,49 @@ static void closing_returns_frames_that_nobody_has_asked_for(void **state) {
   closes_and_returns_everything(shards[1], packet);
 }
 
+/* What somebody else's packet socket hands to the interface. */
+static void send_to_interface(const void *bytes, size_t len) {
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), on = 1;
+  struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex("tap0")};
+  assert_int_equal(setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on), 0);
+  assert_int_equal(sendto(fd, bytes, len, 0, (struct sockaddr *)&to, sizeof to), len);
+  close(fd);
+}
+
+static void *send_later(void *unused) {
+  uint8_t bytes[sizeof(struct virtio_net_hdr) + LEN] = {0};
+  uint8_t *p = bytes + sizeof(struct virtio_net_hdr);
+  memcpy(p, MAC, 6);
+  memcpy(p + 12, (const uint8_t[2]){0x88, 0xb5}, 2);
+  usleep(20000);
+  send_to_interface(bytes, sizeof bytes);
+  return unused;
+}
+
+static void what_comes_while_a_device_is_slept_on_wakes_the_sleeper(void **state) {
+  uint32_t frames[DEVICE_BURST];
+  bool ours = false;
+  while (tap->ops->wait_arm(tap)) /* what the kernel had to say when the interface came up */
+    for (unsigned n = tap->ops->rx_burst(tap, frames, DEVICE_BURST); n > 0;)
+      frame_unref(tap->arena, frames[--n]);
+  pthread_t sender;
+  assert_int_equal(pthread_create(&sender, NULL, send_later, NULL), 0);
+  while (!ours) {
+    struct pollfd ready = {.fd = tap->ops->wait_fd(tap), .events = POLLIN};
+    if (!tap->ops->wait_arm(tap)) { /* poll(2) looks once more when its time is over, which is no waking */
+      time_t before = time(NULL);
+      assert_int_equal(poll(&ready, 1, 10000), 1);
+      assert_in_range(time(NULL) - before, 0, 8);
+    }
+    for (unsigned n = tap->ops->rx_burst(tap, frames, DEVICE_BURST); n > 0;
+         frame_unref(tap->arena, frames[n]))
+      ours |= memcmp(frame_data(tap->arena, frames[--n]), MAC, 6) == 0;
+  }
+  assert_int_equal(pthread_join(sender, NULL), 0);
+  closes_and_returns_everything(shards[0], tap);
+  closes_and_returns_everything(shards[1], packet);
+}
+
 /* A merged packet as a sender's kernel hands it to its interface. */
 static void send_merged(void) {
   uint8_t bytes[sizeof(struct virtio_net_hdr) + HEADERS + MERGED] = {0};
@@ -150,11 +195,7 @@ static void send_merged(void) {
   p[22] = 64;
   p[23] = 6;
   p[34 + 12] = 5 << 4;
-  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), on = 1;
-  struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex("tap0")};
-  assert_int_equal(setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on), 0);
-  assert_int_equal(sendto(fd, bytes, sizeof bytes, 0, (struct sockaddr *)&to, sizeof to), sizeof bytes);
-  close(fd);
+  send_to_interface(bytes, sizeof bytes);
 }
 
 static void closing_in_the_middle_of_a_merged_packet_returns_its_frames(void **state) {
@@ -187,6 +228,8 @@ int main(void) {
   close(tun);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(frames_cross_both_ways_in_order_and_wake_a_sleeper, two_devices,
+                                      no_shard_is_left),
+      cmocka_unit_test_setup_teardown(what_comes_while_a_device_is_slept_on_wakes_the_sleeper, two_devices,
                                       no_shard_is_left),
       cmocka_unit_test_setup_teardown(closing_returns_frames_that_nobody_has_asked_for, two_devices,
                                       no_shard_is_left),

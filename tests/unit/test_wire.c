@@ -229,6 +229,51 @@ static void two_threads_lose_and_reorder_nothing(void **state) {
   ends[1]->ops->close(ends[1]);
 }
 
+/* The receiver's frames hold twice as much, so the packet is cut anew on its way. */
+static void packets_of_several_frames_cross_between_arenas_of_different_frames(void **state) {
+  struct hy_device *ends[2];
+  arena_fini(&arena_b);
+  assert_int_equal(arena_init(&arena_b, FRAMES, 4096, 0, HY_HUGEPAGES_NO), 0);
+  assert_int_equal(memory_create(&arena_a, 1, &arena_b, 2, ends), 0);
+  static uint8_t in[14000], out[14000];
+  for (unsigned i = 0; i < sizeof in; i++)
+    in[i] = (uint8_t)(i * 7 + (i >> 8));
+  for (uint32_t len = 1; len < sizeof in; len += 777) {
+    uint32_t sent = packet_make(&arena_a, in, len, 900 + len % 900), got;
+    frame_ref(&arena_a, sent); /* the stack's */
+    assert_int_equal(ends[0]->ops->tx_burst(ends[0], &sent, 1), 1);
+    assert_int_equal(ends[1]->ops->rx_burst(ends[1], &got, 1), 1);
+    assert_int_equal(packet_bytes(&arena_b, got), len);
+    packet_copy(&arena_b, got, out);
+    assert_memory_equal(in, out, len);
+    packet_drop(&arena_b, got);
+    assert_int_equal(ends[0]->ops->rx_burst(ends[0], &got, 1), 0);
+    assert_int_equal(frame_meta(&arena_a, sent)->flags, 0);
+    frame_unref(&arena_a, sent);
+    assert_int_equal(arena_a.free_count, FRAMES);
+  }
+  ends[0]->ops->close(ends[0]);
+  ends[1]->ops->close(ends[1]);
+}
+
+static void a_lane_without_room_for_all_of_a_packet_takes_none_of_it(void **state) {
+  struct hy_device *ends[2];
+  assert_int_equal(memory_create(&arena_a, 1, &arena_b, 2, ends), 0);
+  uint8_t bytes[3000] = {0};
+  unsigned taken = 0;
+  uint32_t packet;
+  for (;; taken++) {
+    packet = packet_make(&arena_a, bytes, sizeof bytes, 1000);
+    assert_true(packet != FRAME_NONE);
+    if (ends[0]->ops->tx_burst(ends[0], &packet, 1) == 0)
+      break;
+  }
+  assert_int_equal(taken, MEMORY_RING / 3);
+  packet_drop(&arena_a, packet);
+  ends[0]->ops->close(ends[0]);
+  ends[1]->ops->close(ends[1]);
+}
+
 #define ON_ARENAS(test) cmocka_unit_test_setup_teardown(test, two_arenas, no_frame_is_missing)
 
 int main(void) {
@@ -242,6 +287,8 @@ int main(void) {
       ON_ARENAS(a_full_ring_keeps_the_rest_with_the_sender),
       ON_ARENAS(what_is_under_way_from_or_to_a_closed_end_is_dropped),
       ON_ARENAS(a_sleeper_is_woken_by_the_next_arrival_and_one_too_late_to_sleep_is_told),
+      ON_ARENAS(packets_of_several_frames_cross_between_arenas_of_different_frames),
+      ON_ARENAS(a_lane_without_room_for_all_of_a_packet_takes_none_of_it),
       ON_ARENAS(two_threads_lose_and_reorder_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +101,6 @@ class DeviceApp(App):
         assert self.result("")["status"] == 0
         self.pid = self.launcher.pid
         self.interface_up()
-
-    #: What stands in front of the application's command.
-    prefix: Sequence[str] = ()
 
     def interface_up(self) -> None:
         """The kernel's end of what the application has made."""

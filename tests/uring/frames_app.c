@@ -122,7 +122,7 @@ static uint32_t words_of(const char *variable, char *text, size_t size, const ch
  * DPDK_FLOW: the rules go into the NIC. DPDK_INTERRUPT: enum hy_request. DPDK_FRAMES, DPDK_SIZE: of the
  * shard.
  */
-static int dpdk_open(hy_shard *shard, const char *devargs, uint8_t checksum, hy_host_link *link,
+static int dpdk_open(hy_shard *shard, const char *devargs, uint8_t checksum, bool kernel, hy_host_link *link,
                      uint16_t port) {
   struct hy_steer_rule rules[] = {
       {.name = "served", .verdict = HY_STEER_DPDK, .port_lo = port, .port_hi = port},
@@ -146,7 +146,7 @@ static int dpdk_open(hy_shard *shard, const char *devargs, uint8_t checksum, hy_
   int rc = hy_dpdk_attach(shard, &config, &got);
   if (rc < 0)
     return rc;
-  link->answers_arp = got.answers_arp;
+  link->answers_arp = got.answers_arp && !kernel;
   if (link->mac[0] == NO_MAC)
     memcpy(link->mac, got.mac, 6);
   printf("{\"id\": \"obtained\", \"name\": \"%s\", \"driver\": \"%s\", \"version\": \"%s\", "
@@ -181,7 +181,8 @@ static int open_all(int argc, char **argv, hy_shard **out) {
   else if (mac_parse(argv[2], link.mac) < 0)
     return -EINVAL;
   if (dpdk)
-    rc = dpdk_open(*out, argv[1], (uint8_t)strtoul(argv[3], NULL, 10), &link, port);
+    rc = dpdk_open(*out, argv[1], (uint8_t)strtoul(argv[3], NULL, 10),
+                   argc > 7 && strcmp(argv[argc - 3], "via") == 0, &link, port);
   if (rc < 0)
     return rc;
   rc = table_fill(*out, &link, argc - 4, argv + 4, own, &nown);

@@ -17,7 +17,7 @@
 #include "../unit/check.h"
 #include "hybrid.h"
 
-#define PATIENCE_NS (10 * 1000000000ll)
+#define PATIENCE_NS (10 * 1000000000LL)
 
 /* A shard with kernel sockets; NULL: this host has no io_uring, and the test is skipped. */
 hy_shard *shard_with(const hy_config *config, const hy_uring_config *uring, hy_uring_obtained *obtained);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TCP on kernel sockets by io_uring, against the kernel's own sockets as an ordinary program uses them. */
+#include <pthread.h>
 #include <sys/wait.h>
 
 #include "peer.h"
@@ -392,6 +393,36 @@ static void data_waits_for_an_application_that_holds_too_many_frames(void **stat
   hy_shard_close(shard);
 }
 
+/* ---- the end --------------------------------------------------------------------------- */
+
+static void *poll_once(void *shard) {
+  hy_poll(shard);
+  return NULL;
+}
+
+/* The kernel takes submissions from one thread only; another one can still end it all, and that in time. */
+static void a_shard_can_be_closed_by_a_thread_that_the_ring_does_not_belong_to(void **state) {
+  enum { CONNECTIONS = 40 };
+  const hy_uring_config few = {.struct_size = sizeof few, .entries = 8};
+  hy_shard *shard = shard_with(NULL, &few, NULL);
+  pthread_t first;
+  assert_int_equal(pthread_create(&first, NULL, poll_once, shard), 0);
+  assert_int_equal(pthread_join(first, NULL), 0);
+  uint16_t port;
+  int listening = plain_listener(&port);
+  hy_addr peer = loopback(4, port);
+  for (int i = 0; i < CONNECTIONS; i++) { /* more than submissions that can wait */
+    hy_qd qd;
+    hy_qt qt;
+    assert_int_equal(hy_socket(shard, HY_STREAM, &qd), 0);
+    assert_int_equal(hy_connect(shard, qd, &peer, &qt), 0);
+  }
+  alarm(30); /* it is given a second */
+  hy_shard_close(shard);
+  alarm(0);
+  close(listening);
+}
+
 /* ---- sleeping ------------------------------------------------------------------------ */
 
 static void a_sleeping_shard_wakes_when_something_arrives(void **state) {
@@ -443,6 +474,7 @@ int main(void) {
       cmocka_unit_test(pushes_arrive_and_complete_in_their_order),
       cmocka_unit_test(what_waits_can_be_cancelled_and_the_queue_goes_on),
       cmocka_unit_test(data_waits_for_an_application_that_holds_too_many_frames),
+      cmocka_unit_test(a_shard_can_be_closed_by_a_thread_that_the_ring_does_not_belong_to),
       cmocka_unit_test(a_sleeping_shard_wakes_when_something_arrives),
   };
   choose_tests();

@@ -342,6 +342,28 @@ static void a_shard_can_be_closed_with_everything_under_way(void **state) {
   }
 }
 
+static void *close_it(void *shard) {
+  hy_shard_close(shard);
+  return NULL;
+}
+
+static void a_shard_can_be_closed_by_another_thread(void **state) {
+  hy_config config;
+  config_small(&config, 1024);
+  hy_shard *shard = shard_with(&config, NULL, NULL);
+  int plain;
+  hy_qt qt;
+  hy_qd qd = accepted(shard, &plain);
+  assert_int_equal(hy_pop(shard, qd, &qt), 0);
+  hy_poll(shard);
+  pthread_t other;
+  assert_int_equal(pthread_create(&other, NULL, close_it, shard), 0);
+  assert_int_equal(pthread_join(other, NULL), 0);
+  int end = plain_end(plain); /* the ring takes its sockets with it, as the end of a process does */
+  assert_true(end == 0 || end == -ECONNRESET);
+  close(plain);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(any_number_of_bytes_comes_back_as_it_was),
@@ -352,6 +374,7 @@ int main(void) {
       cmocka_unit_test(receives_stop_when_no_frame_is_left_and_go_on_when_there_is),
       cmocka_unit_test(a_full_table_refuses_and_accepts_again_when_there_is_room),
       cmocka_unit_test(a_shard_can_be_closed_with_everything_under_way),
+      cmocka_unit_test(a_shard_can_be_closed_by_another_thread),
   };
   choose_tests();
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@ from hybrid.cli.service import (
     Backend,
     BackendOption,
     InterfaceOption,
+    OutliveOption,
     PolicyOption,
     UserOption,
     run_program,
@@ -28,6 +29,7 @@ def command(
     user: UserOption = None,
     backend: BackendOption = Backend.AUTO,
     policy: PolicyOption = None,
+    outlive: OutliveOption = False,
 ) -> None:
     """Run a program on the flows that are steered here, without privileges of its own."""
-    raise typer.Exit(run_program(session(ctx), program, interface, user, backend, policy))
+    raise typer.Exit(run_program(session(ctx), program, interface, user, backend, policy, outlive))

@@ -11,6 +11,7 @@ from hybrid.cli.service import (
     Backend,
     BackendOption,
     InterfaceOption,
+    OutliveOption,
     PolicyOption,
     UserOption,
     run_program,
@@ -45,10 +46,13 @@ def kv(
     user: UserOption = None,
     backend: BackendOption = Backend.AUTO,
     policy: PolicyOption = None,
+    outlive: OutliveOption = False,
 ) -> None:
     """The key-value server for Redis clients. Its own options may follow (-- --help lists them)."""
     raise typer.Exit(
-        run_program(session(ctx), [program("hybrid-kv"), *ctx.args], interface, user, backend, policy)
+        run_program(
+            session(ctx), [program("hybrid-kv"), *ctx.args], interface, user, backend, policy, outlive
+        )
     )
 
 
@@ -59,10 +63,13 @@ def echo(
     user: UserOption = None,
     backend: BackendOption = Backend.AUTO,
     policy: PolicyOption = None,
+    outlive: OutliveOption = False,
 ) -> None:
     """The echo server. Its own options may follow (-- --help lists them)."""
     raise typer.Exit(
-        run_program(session(ctx), [program("hybrid-echo"), *ctx.args], interface, user, backend, policy)
+        run_program(
+            session(ctx), [program("hybrid-echo"), *ctx.args], interface, user, backend, policy, outlive
+        )
     )
 
 

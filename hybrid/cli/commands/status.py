@@ -124,16 +124,27 @@ def _fallback(about: dict[str, Any]) -> Iterator[str]:
 
 def describe_device(asked: dict[str, Any], got: dict[str, Any] | None) -> str:
     """A queue's AF_XDP socket, requested and obtained."""
-    from hybrid.launch.control import Copy
+    from hybrid.launch.control import Copy, Kind
 
     if got is None:
         return f"queue {asked['queue']}: not set up yet"
     if got.get("status"):
         return f"queue {asked['queue']}: not there ({got.get('note') or os.strerror(-got['status'])})"
+    if asked.get("kind") == Kind.DPDK:
+        return f"DPDK port {asked['args']}: {got.get('note')}"
     copy = "zero-copy" if got["zerocopy"] else "copy"
     words = [f"queue {asked['queue']}: {copy} (requested {_COPY_WORDS[Copy(asked['copy']).name]})"]
     if asked["busy_poll"]:
         words.append(f"busy polling {'on' if got['busy_poll'] else 'not obtained'} (requested on)")
+    if asked.get("tx_checksum"):
+        words.append(f"checksums {'left' if got['tx_checksum'] else 'not left'} to the kernel (requested on)")
+    elif got.get("tx_checksum"):
+        words.append("checksums left to the device")
+    if got.get("packet_bytes_max"):
+        several = "of several buffers " if got["multi_buffer"] else ""
+        words.append(f"packets {several}up to {got['packet_bytes_max']} bytes")
+    if got.get("shared_umem"):
+        words.append("arena registered with another queue's")
     words.append(f"rings of {got['ring_size']}")
     words.append(f"arena in {'huge' if got['hugepages'] else 'ordinary'} pages")
     return ", ".join(words)
