@@ -57,7 +57,7 @@ def test_we_hold_back_who_sends_what_we_do_not_read(talk: Meeting, role: str) ->
     ours, theirs = talk.meet(role)
     other, others = talk.meet(role)
     pushing = theirs.push(32 * MIB)
-    round_trips(other, others, 200)
+    round_trips(other, others, 60)
     assert not pushing.done
     taken = ours.pop()
     pushed = pushing.result()
@@ -70,7 +70,7 @@ def test_an_echo_holds_back_a_client_that_does_not_read(talk: Meeting, role: str
     other, others = talk.meet(role)
     echoed = ours.echo()
     pushing = theirs.push(32 * MIB)
-    round_trips(other, others, 200)
+    round_trips(other, others, 60)
     assert not pushing.done
     back = theirs.pop(32 * MIB)
     pushed = pushing.result()
