@@ -3,6 +3,7 @@
  * An echo server: the smallest whole program on hybrid.h.
  *
  *     hybrid serve echo --port 7          (or: hybrid run -- hybrid-echo --port 7)
+ *     hybrid-echo --backend SPEC          on its own: bench/backend.h has what SPEC may be
  *
  * A connection always has exactly one operation under way:
  *
@@ -14,6 +15,7 @@
  * one scatter-gather array here and its send queue in the library; as nothing
  * more is popped meanwhile, its own sending stops when the receive window is full.
  */
+#include "bench/backend.h"
 #include "hybrid.h"
 
 #include <errno.h>
@@ -21,6 +23,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { CONNECTIONS = 4096, BACKLOG = 1024, ACCEPTS = 16, EVENTS = 64 };
 
@@ -138,8 +141,10 @@ int main(int argc, char **argv) {
   static const struct option options[] = {{"port", required_argument, NULL, 'p'},
                                           {"udp", no_argument, NULL, 'u'},
                                           {"spin", optional_argument, NULL, 's'},
+                                          {"backend", required_argument, NULL, 'b'},
                                           {0}};
   static struct echo echo;
+  const char *backend = NULL;
   long port = 7;
   int type = HY_STREAM, option;
   hy_config config;
@@ -150,13 +155,15 @@ int main(int argc, char **argv) {
     else if (option == 'u')
       type = HY_DGRAM;
     else if (option == 's')
-      /* Without a number never sleep: the lowest latency, and a whole core. */
-      config.spin_ns = optarg ? strtoull(optarg, NULL, 10) * 1000 : UINT64_MAX;
+      /* Without a number never sleep: the lowest latency, and a whole core. With 0 sleep at once. */
+      config.spin_ns = optarg ? strtoull(optarg, NULL, 10) * 1000 + !strcmp(optarg, "0") : UINT64_MAX;
+    else if (option == 'b')
+      backend = optarg;
     else
       port = 0;
   }
   if (optind < argc || port < 1 || port > 65535) {
-    fprintf(stderr, "usage: hybrid-echo [--port PORT] [--udp] [--spin[=MICROSECONDS]]\n");
+    fprintf(stderr, "usage: hybrid-echo [--port PORT] [--udp] [--spin[=MICROSECONDS]] [--backend SPEC]\n");
     return 2;
   }
   sigaction(SIGINT, &(struct sigaction){.sa_handler = on_signal}, NULL);
@@ -166,8 +173,8 @@ int main(int argc, char **argv) {
     echo.free = &echo.connections[i];
   }
 
-  int rc = hy_shard_open_served(&config, &echo.shard);
-  if (rc == -ENOENT) {
+  int rc = backend_open(backend, &config, &echo.shard);
+  if (rc == -ENOENT && backend == NULL) {
     fprintf(stderr, "hybrid-echo: nobody has prepared a datapath for it: start it with `hybrid serve echo`, "
                     "or with `hybrid run -- hybrid-echo`\n");
     return 1;
@@ -180,7 +187,7 @@ int main(int argc, char **argv) {
     rc = serve(&echo, type);
   }
   if (rc < 0)
-    fprintf(stderr, "hybrid-echo: %s\n", hy_strerror(rc));
+    fprintf(stderr, "hybrid-echo: %s\n", backend_error(rc));
   hy_shard_close(echo.shard);
   return rc < 0 ? 1 : 0;
 }

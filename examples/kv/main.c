@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The key-value server's command line. */
+#include "bench/backend.h"
 #include "server.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 
 static const char usage[] =
     "usage: hybrid-kv [--port PORT] [--bind ADDRESS]... [--max-memory BYTES] [--max-clients N]\n"
-    "                 [--spin[=MICROSECONDS]]\n"
+    "                 [--spin[=MICROSECONDS]] [--backend SPEC]\n"
     "\n"
     "A key-value server that speaks Redis's protocol (RESP2) on hybrid's own TCP stack.\n"
     "\n"
@@ -20,7 +21,9 @@ static const char usage[] =
     "  --max-memory BYTES  for keys and values, with k, m or g; default 256m, at least 1m\n"
     "  --max-clients N     1..16384; default 1024\n"
     "  --spin[=US]         poll for so long before sleeping; without a number never sleep:\n"
-    "                      the lowest latency, and a whole core\n";
+    "                      the lowest latency, and a whole core; 0: sleep at once\n"
+    "  --backend SPEC      run by itself on this backend, with no agent: uring, tap=NAME@ADDRESS/PREFIX, "
+    "...\n";
 
 enum { EXIT_USAGE = 2 };
 
@@ -61,13 +64,15 @@ static bool read_number(const char *text, unsigned long long least, unsigned lon
 }
 
 /* What is wrong with the command line, for a person; NULL: nothing. */
-static const char *read_options(int argc, char **argv, struct server_options *o, bool *help) {
+static const char *read_options(int argc, char **argv, struct server_options *o, const char **backend,
+                                bool *help) {
   static const struct option names[] = {
       {"port", required_argument, NULL, 'p'},
       {"bind", required_argument, NULL, 'b'},
       {"max-memory", required_argument, NULL, 'm'},
       {"max-clients", required_argument, NULL, 'c'},
       {"spin", optional_argument, NULL, 's'},
+      {"backend", required_argument, NULL, 'B'},
       {"help", no_argument, NULL, 'h'},
       {0},
   };
@@ -100,10 +105,13 @@ static const char *read_options(int argc, char **argv, struct server_options *o,
     case 's':
       if (optarg == NULL)
         o->spin_ns = UINT64_MAX;
-      else if (read_number(optarg, 1, 1000000, &number))
-        o->spin_ns = number * 1000;
+      else if (read_number(optarg, 0, 1000000, &number))
+        o->spin_ns = number > 0 ? number * 1000 : 1;
       else
-        return "--spin takes microseconds, from 1 to 1000000, or nothing";
+        return "--spin takes microseconds, from 0 to 1000000, or nothing";
+      break;
+    case 'B':
+      *backend = optarg;
       break;
     case 'h':
       *help = true;
@@ -122,8 +130,9 @@ static const char *read_options(int argc, char **argv, struct server_options *o,
 int main(int argc, char **argv) {
   static struct server_options options = {
       .kv = {.port = 6379, .max_clients = 1024, .max_memory_bytes = 256u << 20}};
+  const char *backend = NULL;
   bool help = false;
-  const char *wrong = read_options(argc, argv, &options, &help);
+  const char *wrong = read_options(argc, argv, &options, &backend, &help);
   if (wrong != NULL) {
     if (*wrong != '\0')
       fprintf(stderr, "hybrid-kv: %s\n", wrong);
@@ -144,8 +153,8 @@ int main(int argc, char **argv) {
   hy_config config;
   hy_shard *shard = NULL;
   server_shard_config(&options, &config);
-  int rc = hy_shard_open_served(&config, &shard);
-  if (rc == -ENOENT) {
+  int rc = backend_open(backend, &config, &shard);
+  if (rc == -ENOENT && backend == NULL) {
     fputs("hybrid-kv: nobody has prepared a datapath for it: start it with `hybrid serve kv`, "
           "or with `hybrid run -- hybrid-kv`\n",
           stderr);
@@ -154,7 +163,7 @@ int main(int argc, char **argv) {
   if (rc == 0)
     rc = server_run(shard, &options, &stopping);
   if (rc < 0)
-    fprintf(stderr, "hybrid-kv: %s\n", hy_strerror(rc));
+    fprintf(stderr, "hybrid-kv: %s\n", backend_error(rc));
   hy_shard_close(shard);
   return rc < 0 ? 1 : 0;
 }

@@ -54,6 +54,25 @@ void bench_ready(void) {
   fflush(stdout);
 }
 
+uint32_t *bench_take(const struct bench_round *round, uint32_t (*sample)(void *context), void *context) {
+  uint32_t *ns = calloc(round->count, sizeof *ns);
+  if (!ns)
+    bench_fail("no memory for %u samples", round->count);
+  for (unsigned i = 0; i < round->warmup; i++)
+    sample(context);
+  for (unsigned i = 0; i < round->count; i++)
+    ns[i] = sample(context);
+  return ns;
+}
+
+void bench_answer_ns(uint32_t *ns, unsigned count) {
+  putchar('{');
+  bench_put_samples("ns", ns, count, 1);
+  puts("}");
+  fflush(stdout);
+  free(ns);
+}
+
 void bench_put_samples(const char *name, const uint32_t *samples, unsigned count, unsigned divide_by) {
   printf("\"%s\": [", name);
   for (unsigned i = 0; i < count; i++)

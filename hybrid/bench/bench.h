@@ -38,6 +38,11 @@ int bench_next_round(struct bench_round *out);
 /* Tells the driver that rounds may begin. */
 void bench_ready(void);
 
+/* Calls `sample` for the warm-up and then once for each sample, in ns; for bench_answer_ns. */
+uint32_t *bench_take(const struct bench_round *round, uint32_t (*sample)(void *context), void *context);
+/* The whole answer of a program that has nothing but these to tell: {"ns": [...]}. Frees them. */
+void bench_answer_ns(uint32_t *ns, unsigned count);
+
 /* A member of the answer: "name": [a, b, ...]. */
 void bench_put_samples(const char *name, const uint32_t *samples, unsigned count, unsigned divide_by);
 

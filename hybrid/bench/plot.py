@@ -1,11 +1,11 @@
-"""The latency CDF of a run, drawn to a file."""
+"""The CDF of a run's latencies or rates, drawn to a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from hybrid.bench.result import TIME_UNITS, Result, Samples
+from hybrid.bench.result import Result, Samples
 from hybrid.errors import HybridError, UnsupportedError, UsageError
 
 _POINTS = 2000
@@ -39,14 +39,14 @@ def check(path: Path) -> None:
 
 
 def draw(result: Result, path: Path) -> None:
-    """One panel per case, one curve per subject; time on a logarithmic axis."""
+    """One panel per case, one curve per subject; times or rates on a logarithmic axis."""
     check(path)
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
     cases: dict[str, list[Samples]] = {}
     for samples in result.samples:
-        if samples.unit in TIME_UNITS:
+        if samples.unit in result.headline:
             cases.setdefault(samples.case, []).append(samples)
     figure = Figure(figsize=(max(5.0, 4.5 * len(cases)), 4.0), layout="constrained")
     for number, (case, curves) in enumerate(cases.items(), start=1):

@@ -167,7 +167,17 @@ static void echo(struct hy_device *dev) {
   }
 }
 
-static uint32_t round_trip(struct hy_device *dev, const struct settings *s, struct probe *p) {
+struct pinger {
+  struct hy_device *dev;
+  const struct settings *settings;
+  struct probe probe;
+};
+
+static uint32_t round_trip(void *context) {
+  struct pinger *pinger = context;
+  struct hy_device *dev = pinger->dev;
+  const struct settings *s = pinger->settings;
+  struct probe *p = &pinger->probe;
   uint32_t frames[DEVICE_BURST];
   p->sequence++;
   uint64_t sent_ns = bench_now_ns();
@@ -195,24 +205,14 @@ static uint32_t round_trip(struct hy_device *dev, const struct settings *s, stru
 }
 
 static void ping(struct hy_device *dev, const struct settings *s) {
-  struct probe p = probe_make(s);
+  struct pinger pinger = {.dev = dev, .settings = s, .probe = probe_make(s)};
   bench_ready();
   for (struct bench_round round; bench_next_round(&round);) {
-    uint32_t *ns = calloc(round.count, sizeof *ns);
-    if (!ns)
-      bench_fail("no memory for %u samples", round.count);
-    for (unsigned i = 0; i < round.warmup; i++)
-      round_trip(dev, s, &p);
-    for (unsigned i = 0; i < round.count; i++)
-      ns[i] = round_trip(dev, s, &p);
+    uint32_t *ns = bench_take(&round, round_trip, &pinger);
     /* The other end is asleep before the answer is given: the next subject finds a quiet core. */
     struct timespec quiet = {.tv_nsec = (long)(2 * quiet_ns)};
     nanosleep(&quiet, NULL);
-    putchar('{');
-    bench_put_samples("ns", ns, round.count, 1);
-    puts("}");
-    fflush(stdout);
-    free(ns);
+    bench_answer_ns(ns, round.count);
   }
 }
 

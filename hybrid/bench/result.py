@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """``value`` is the subject's p50 over that of ``versus``: below 1, the subject is faster."""
+    """``value`` is the subject's p50 over that of ``versus``: lower is better of times, higher of rates."""
 
     case: str
     subject: str
@@ -50,12 +50,26 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A ratio that a case is held to. Said beside the figure; never an error: machines differ."""
+    """A ratio to make and what it is held to, if anything. Said beside the figure, never an error."""
 
     case: str
     subject: str
     versus: str
-    at_most: float
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __str__(self) -> str:
+        bounds = (("<=", self.at_most), (">=", self.at_least))
+        return " ".join(f"{sign} {bound:.2f}" for sign, bound in bounds if bound is not None)
+
+    def verdict(self, value: float) -> str:
+        """ "met", "not met", or "" where nothing is aimed at."""
+        if self.at_most is None and self.at_least is None:
+            return ""
+        missed = (self.at_most is not None and value > self.at_most) or (
+            self.at_least is not None and value < self.at_least
+        )
+        return "not met" if missed else "met"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +94,17 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A whole run. ``notes`` are sentences for a person: how the peers were set, what is missing."""
+    """A whole run. ``notes`` are sentences for a person: how the peers were set, what is missing.
+
+    ``headline`` are the units that ratios and the picture are of.
+    """
 
     bench: str
     machine: dict[str, str | int]
     samples: list[Samples]
     aims: list[Aim] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    headline: tuple[str, ...] = TIME_UNITS
 
     def rows(self) -> list[Row]:
         """One for each subject, case and unit, in the order measured."""
@@ -94,7 +112,7 @@ class Result:
 
     def ratios(self) -> list[Ratio]:
         """One for each aim whose two subjects were measured."""
-        p50 = {(row.case, row.subject): row.p50 for row in self.rows() if row.unit in TIME_UNITS}
+        p50 = {(row.case, row.subject): row.p50 for row in self.rows() if row.unit in self.headline}
         found = []
         for aim in self.aims:
             ours, theirs = p50.get((aim.case, aim.subject)), p50.get((aim.case, aim.versus))

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The client of the round-trip benchmark on hybrid.h: 64 bytes there and back
- * over our stack, polling and never sleeping. Started with its devices prepared
- * (hy_shard_open_served); holds the conversation of bench.h, one connection per
- * round, one sample per round trip.
+ * over our stack, polling and never sleeping; holds the conversation of bench.h,
+ * one connection per round, one sample per round trip.
  *
  *     hybrid --output json run -- hybrid-bench-rtt-client ADDRESS:PORT [--core N]
+ *     hybrid-bench-rtt-client --backend SPEC ADDRESS:PORT [--core N]       (bench/backend.h)
  *
- * It is hybrid run that announces it, once its queues are in service.
+ * In the first form it is hybrid run that announces it, once its queues are in service.
  *
  * A sample is from before the push to after the pop has completed, just as the
  * kernel's client measures from before send() to after recv().
  */
+#include "bench/backend.h"
 #include "bench/bench.h"
-#include "core/hybrid.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -26,7 +26,7 @@ static const int64_t patience_ns = 5000000000; /* a round trip that takes this l
 
 static void must(int status, const char *what) {
   if (status < 0)
-    bench_fail("%s: %s", what, hy_strerror(status));
+    bench_fail("%s: %s", what, backend_error(status));
 }
 
 /* The operation's event; ends the program if it failed or never came. */
@@ -38,7 +38,15 @@ static void finish(hy_shard *shard, hy_qt qt, hy_event *event, const char *what)
   must(event->status, what);
 }
 
-static uint32_t round_trip(hy_shard *shard, hy_qd qd) {
+struct client {
+  hy_shard *shard;
+  hy_qd qd;
+};
+
+static uint32_t round_trip(void *context) {
+  const struct client *client = context;
+  hy_shard *shard = client->shard;
+  hy_qd qd = client->qd;
   hy_sga sga;
   hy_event event;
   hy_qt pop;
@@ -60,19 +68,13 @@ static uint32_t round_trip(hy_shard *shard, hy_qd qd) {
 }
 
 static void round_run(hy_shard *shard, const hy_addr *server, const struct bench_round *round) {
-  uint32_t *ns = calloc(round->count, sizeof *ns);
-  if (!ns)
-    bench_fail("no memory for %u samples", round->count);
   hy_qd qd;
   hy_qt qt;
   hy_event event;
   must(hy_socket(shard, HY_STREAM, &qd), "socket");
   must(hy_connect(shard, qd, server, &qt), "connect");
   finish(shard, qt, &event, "connect");
-  for (unsigned i = 0; i < round->warmup; i++)
-    round_trip(shard, qd);
-  for (unsigned i = 0; i < round->count; i++)
-    ns[i] = round_trip(shard, qd);
+  uint32_t *ns = bench_take(round, round_trip, &(struct client){shard, qd});
   /* Both ends are closed before the answer is given: the next subject finds a quiet server. */
   must(hy_shutdown(shard, qd), "shutdown");
   must(hy_pop(shard, qd, &qt), "pop");
@@ -81,20 +83,21 @@ static void round_run(hy_shard *shard, const hy_addr *server, const struct bench
   must(hy_close(shard, qd), "close");
   for (int i = 0; i < 64; i++)
     hy_poll(shard); /* the last acknowledgement leaves before this program sleeps */
-  putchar('{');
-  bench_put_samples("ns", ns, round->count, 1);
-  puts("}");
-  fflush(stdout);
-  free(ns);
+  bench_answer_ns(ns, round->count);
 }
 
 int main(int argc, char **argv) {
-  static const struct option options[] = {{"core", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
+  static const struct option options[] = {
+      {"core", required_argument, NULL, 'c'}, {"backend", required_argument, NULL, 'b'}, {NULL, 0, NULL, 0}};
+  const char *backend = NULL;
   int core = -1;
   for (int opt; (opt = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-    if (opt != 'c')
+    if (opt == 'c')
+      core = (int)bench_number("--core", optarg, 1023);
+    else if (opt == 'b')
+      backend = optarg;
+    else
       return 2;
-    core = (int)bench_number("--core", optarg, 1023);
   }
   hy_addr server;
   if (argc - optind != 1 || hy_addr_parse(argv[optind], &server) < 0 || !server.port)
@@ -104,8 +107,10 @@ int main(int argc, char **argv) {
   hy_config_default(&config);
   config.spin_ns = UINT64_MAX;
   hy_shard *shard;
-  must(hy_shard_open_served(&config, &shard), "shard");
+  must(backend_open(backend, &config, &shard), "shard");
   must(hy_shard_ready(shard), "putting the queues into service");
+  if (backend)
+    bench_ready();
   for (struct bench_round round; bench_next_round(&round);)
     round_run(shard, &server, &round);
   hy_shard_close(shard);

@@ -13,12 +13,11 @@
  * of bench.h: one connection per round, one sample per round trip.
  */
 #include "bench/bench.h"
+#include "bench/net.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,21 +28,8 @@
 enum { PAYLOAD = 64 };
 static const uint64_t patience_ns = 5000000000u; /* a round trip that takes this long has failed */
 
-static struct addrinfo *resolve(const char *address, const char *port) {
-  struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                           .ai_socktype = SOCK_STREAM,
-                           .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
-  struct addrinfo *found;
-  int error = getaddrinfo(address, port, &hints, &found);
-  if (error)
-    bench_fail("%s port %s: %s", address, port, gai_strerror(error));
-  return found;
-}
-
 static void prepare(int fd, unsigned busy_poll_us) {
-  int on = 1;
-  if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
-    bench_fail("TCP_NODELAY: %s", strerror(errno));
+  net_nodelay(fd);
   int us = (int)busy_poll_us;
   if (us && setsockopt(fd, SOL_SOCKET, SO_BUSY_POLL, &us, sizeof us) < 0)
     bench_fail("SO_BUSY_POLL: %s", strerror(errno));
@@ -82,13 +68,7 @@ static bool send_all(int fd, const char *buffer, size_t len) {
 }
 
 static void serve(const char *address, const char *port, unsigned busy_poll_us) {
-  struct addrinfo *at = resolve(address, port);
-  int listener = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  int on = 1;
-  if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-      bind(listener, at->ai_addr, at->ai_addrlen) < 0 || listen(listener, 8) < 0)
-    bench_fail("cannot listen on %s port %s: %s", address, port, strerror(errno));
-  freeaddrinfo(at);
+  int listener = net_listen(address, port, 8);
   bench_ready();
   for (;;) {
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -103,7 +83,9 @@ static void serve(const char *address, const char *port, unsigned busy_poll_us) 
   }
 }
 
-static uint32_t round_trip(int fd, char *buffer) {
+static uint32_t round_trip(void *context) {
+  const int fd = *(const int *)context;
+  static char buffer[PAYLOAD] = {'x'};
   uint64_t sent_ns = bench_now_ns();
   if (!send_all(fd, buffer, PAYLOAD))
     bench_fail("send: %s", strerror(errno));
@@ -118,29 +100,17 @@ static uint32_t round_trip(int fd, char *buffer) {
 }
 
 static void round_run(const struct addrinfo *at, unsigned busy_poll_us, const struct bench_round *round) {
-  uint32_t *ns = calloc(round->count, sizeof *ns);
-  if (!ns)
-    bench_fail("no memory for %u samples", round->count);
   int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0 || connect(fd, at->ai_addr, at->ai_addrlen) < 0)
     bench_fail("cannot connect: %s", strerror(errno));
   prepare(fd, busy_poll_us);
-  char buffer[PAYLOAD];
-  memset(buffer, 'x', sizeof buffer);
-  for (unsigned i = 0; i < round->warmup; i++)
-    round_trip(fd, buffer);
-  for (unsigned i = 0; i < round->count; i++)
-    ns[i] = round_trip(fd, buffer);
+  uint32_t *ns = bench_take(round, round_trip, &fd);
   /* Both ends are closed before the answer is given: the next subject finds a quiet server. */
   shutdown(fd, SHUT_WR);
-  while (spin_receive(fd, buffer, sizeof buffer) > 0) {
+  for (char rest[PAYLOAD]; spin_receive(fd, rest, sizeof rest) > 0;) {
   }
   close(fd);
-  putchar('{');
-  bench_put_samples("ns", ns, round->count, 1);
-  puts("}");
-  fflush(stdout);
-  free(ns);
+  bench_answer_ns(ns, round->count);
 }
 
 int main(int argc, char **argv) {
@@ -172,7 +142,7 @@ int main(int argc, char **argv) {
   bench_pin(core);
   if (role == 's')
     serve(argv[optind], argv[optind + 1], busy_poll_us);
-  struct addrinfo *at = resolve(argv[optind], argv[optind + 1]);
+  struct addrinfo *at = net_resolve(argv[optind], argv[optind + 1]);
   bench_ready();
   for (struct bench_round round; bench_next_round(&round);)
     round_run(at, busy_poll_us, &round);

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -42,12 +43,39 @@ def take_turns(subjects: Sequence[Subject], rounds: int) -> dict[str, list[float
     return samples
 
 
+class Rests:
+    """Stops a process that polls for ever, but for its turns: it would take its core in those of others.
+
+    A context manager for a turn. None: a process that sleeps by itself.
+    """
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._pid = pid
+
+    def __enter__(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Until its first turn."""
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):  # its client says that it has ended
+                os.kill(self._pid, number)
+
+
 class Program:
     """A long-lived benchmark program and the conversation with it (``bench.h``).
 
     A context manager: the program is ended and waited for on the way out, whatever happened.
     ``popen`` starts it somewhere else: in a lab's namespace, say. ``announced`` is what it said
-    when it was ready.
+    when it was ready: a JSON object, or with ``ready`` a line that begins so (and nothing in ``announced``).
     """
 
     def __init__(
@@ -56,10 +84,12 @@ class Program:
         *,
         popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
         timeout_s: float = 60.0,
+        ready: str = "{",
     ) -> None:
         self._command = [str(part) for part in command]
         self._popen = popen
         self._timeout_s = timeout_s
+        self._ready = ready.encode()
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
         self.announced: dict[str, Any] = {}
@@ -86,7 +116,7 @@ class Program:
                 remedy="install the package again: pip install .",
             ) from error
         try:
-            self.announced = self._answer()
+            self.announced = self._answer(self._ready)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -100,6 +130,7 @@ class Program:
             return
         self._process = None
         process.terminate()
+        process.send_signal(signal.SIGCONT)  # it may have been stopped between its turns
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -121,13 +152,13 @@ class Program:
             raise self._failure() from None
         return self._answer()
 
-    def _answer(self) -> dict[str, Any]:
-        """The next line of its output that is a JSON object; other lines are its talk."""
+    def _answer(self, begins: bytes = b"{") -> dict[str, Any]:
+        """The next line of its output that begins so, as an object if it is one; other lines are its talk."""
         deadline = time.monotonic() + self._timeout_s
         while True:
             line = self._line(deadline)
-            if line.startswith(b"{"):
-                answer: dict[str, Any] = json.loads(line)
+            if line.startswith(begins):
+                answer: dict[str, Any] = json.loads(line) if begins == b"{" else {}
                 return answer
 
     def _line(self, deadline: float) -> bytes:

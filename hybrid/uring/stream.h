@@ -62,7 +62,7 @@ enum {
   STREAM_MERGE_BYTES = 512,      /* smaller arrivals are merged into the frame before */
   STREAM_RCV_INITIAL = 64 << 10, /* bytes of frames that may wait for a reader that has read nothing yet */
   STREAM_RCV_SHARE = 8,          /* one in so many of the frames left */
-  STREAM_YIELDS = 2,             /* passes that leave everything to an application with completions to read */
+  STREAM_YIELDS = 8,             /* passes that leave everything to an application with completions to read */
   STREAM_DGRAM_FRAMES = 256,     /* datagrams that wait to be read, per socket */
 };
 

@@ -66,6 +66,36 @@ def test_a_ratio_is_ours_over_the_peers_p50_and_needs_both() -> None:
     assert (ratio.case, ratio.subject, ratio.versus, ratio.value) == ("echo", "ours", "theirs", 0.5)
 
 
+def test_a_ratio_of_rates_is_of_the_unit_that_the_benchmark_is_about() -> None:
+    samples = [
+        Samples.of("echo", who, unit, [value])
+        for who, unit, value in (
+            ("ours", "requests/s", 100.0),
+            ("theirs", "requests/s", 100.0),
+            ("ours", "requests/cpu-s", 300.0),
+            ("theirs", "requests/cpu-s", 200.0),
+        )
+    ]
+    aims = [Aim("echo", "ours", "theirs", at_least=1.2)]
+    made = Result("demo", machine(), samples, aims, headline=("requests/cpu-s",))
+    assert [ratio.value for ratio in made.ratios()] == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("aim", "value", "text", "verdict"),
+    [
+        (Aim("c", "a", "b", 0.7), 0.7, "<= 0.70", "met"),
+        (Aim("c", "a", "b", 0.7), 0.71, "<= 0.70", "not met"),
+        (Aim("c", "a", "b", at_least=1.2), 1.2, ">= 1.20", "met"),
+        (Aim("c", "a", "b", at_least=1.2), 1.19, ">= 1.20", "not met"),
+        (Aim("c", "a", "b"), 9.0, "", ""),
+    ],
+    ids=["at-most", "above", "at-least", "below", "nothing-aimed-at"],
+)
+def test_a_ratio_is_judged_by_its_aim(aim: Aim, value: float, text: str, verdict: str) -> None:
+    assert (str(aim), aim.verdict(value)) == (text, verdict)
+
+
 def test_the_json_object_has_exactly_the_agreed_members() -> None:
     made = json.loads(json.dumps(result().as_json()))
     assert list(made) == ["bench", "machine", "rows", "ratios"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hybrid.bench.stack import without_generator
-from hybrid.bench.turns import Program, take_turns
+from hybrid.bench.turns import Program, Rests, take_turns
 from hybrid.errors import HybridError
 
 ECHO = """
@@ -90,3 +91,31 @@ def test_a_program_that_is_not_there_is_a_sentence() -> None:
 
 def test_the_generators_cost_is_taken_off_every_sample_and_none_becomes_negative() -> None:
     assert without_generator([10.0, 12.0, 1.0], [2.0, 2.0, 900.0]) == [8.0, 10.0, 0.0]
+
+
+def state(pid: int) -> str:
+    """As /proc has it: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_process_that_polls_for_ever_is_stopped_but_for_its_turns_and_ends_all_the_same() -> None:
+    with python(ECHO) as program:
+        rests = Rests(program.pid)
+        rests.stop()
+        assert state(program.pid) == "T"
+        with rests:
+            assert program.round(count=1, warmup=2) == {"ns": [2.0]}
+        assert state(program.pid) == "T"
+        pid = program.pid
+    assert not alive(pid)
+
+
+def test_a_process_that_sleeps_by_itself_is_left_alone() -> None:
+    with python(ECHO) as program, Rests(None):
+        assert program.round(count=1, warmup=0) == {"ns": [0.0]}
+
+
+def test_a_program_may_say_that_it_is_ready_in_words() -> None:
+    source = "import sys; print('{}'); print('server: listening', flush=True); sys.stdin.read()"
+    with Program([sys.executable, "-c", source], ready="server:") as program:
+        assert program.announced == {}
