@@ -68,13 +68,13 @@ enum frame_flags {
 #define FRAME_SEND_FLAGS (FRAME_IN_DEVICE | FRAME_CSUM_PARTIAL | FRAME_MORE | FRAME_TSO)
 
 struct frame {
-  uint32_t next;        /* link of whatever queue or free list the frame is in */
-  uint32_t refs;        /* 0: free */
-  uint16_t off;         /* first valid byte, from the start of the frame */
-  uint16_t len;         /* valid bytes */
-  uint8_t flags;        /* enum frame_flags */
-  uint8_t device;       /* index of the device that received it */
-  uint16_t segs;        /* TCP segments coalesced into it */
+  uint32_t next;  /* link of whatever queue or free list the frame is in */
+  uint32_t refs;  /* 0: free */
+  uint16_t off;   /* first valid byte, from the start of the frame */
+  uint16_t len;   /* valid bytes */
+  uint8_t flags;  /* enum frame_flags */
+  uint8_t device; /* index of the device that received it */
+  uint16_t segs;  /* TCP segments coalesced into it */
   union {
     uint32_t seq;      /* TCP: sequence number of the first byte, while in a receive queue */
     uint16_t gso_size; /* FRAME_TSO: payload of each segment but the last; the packet has more than that */

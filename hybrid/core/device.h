@@ -82,8 +82,8 @@ struct hy_device {
   /* With DEVICE_TSO4 or 6: the longest packet to cut, from the Ethernet header on, and in how many frames. */
   uint32_t tso_bytes_max; /* TSO_BYTES_MAX at most */
   uint8_t tso_frames_max; /* TSO_FRAMES_MAX at most */
-  uint8_t index;             /* in its shard; set by shard_add_device() */
-  uint8_t link;              /* the stack's number for ifindex; set by shard_add_device() */
+  uint8_t index;          /* in its shard; set by shard_add_device() */
+  uint8_t link;           /* the stack's number for ifindex; set by shard_add_device() */
 };
 
 /* For backends: the shard's arena, and joining it. -ENOSPC: 16 devices already. */

@@ -104,9 +104,9 @@ typedef struct hy_tap_config {
   char name[HY_IFNAME_BYTES]; /* "": the kernel chooses */
   int32_t tap_fd;             /* a queue that TUNSETIFF was called for, taken over; or -1 */
   uint8_t multi_queue;        /* 1: the interface may have several */
-  uint8_t offload; /* enum hy_request: checksums (and, on the way to us, segmentation) are left undone */
+  uint8_t offload;    /* enum hy_request: checksums (and, on the way to us, segmentation) are left undone */
   uint8_t registered; /* enum hy_request: the arena as a registered buffer to send from */
-  uint8_t tso; /* enum hy_request: several TCP segments are sent as one packet; not without offload */
+  uint8_t tso;        /* enum hy_request: several TCP segments are sent as one packet; not without offload */
 } hy_tap_config;
 typedef struct hy_tap_obtained {
   char name[HY_IFNAME_BYTES];

@@ -243,7 +243,8 @@ static void chain_pieces(struct stack *st, struct chain *chain, const struct tx_
   }
 }
 
-/* The device makes segments of `size` bytes of the packet that begins here, and counts as one for whom counts. */
+/* The device makes segments of `size` bytes of the packet that begins here, and counts as one for whom
+ * counts. */
 static void cut_by_device(struct stack *st, const struct tcp_conn *c, struct frame *head, uint32_t seq,
                           uint32_t len, uint32_t size) {
   uint32_t segments = (len + size - 1) / size;
@@ -378,8 +379,8 @@ static uint32_t usable_window(const struct tcp_conn *c) {
 }
 
 /*
- * More than a segment may be sent: as one packet where the device cuts it. Half of the window at most, so that
- * the acknowledgement of one packet finds another on its way; whole segments, unless it is all there is.
+ * More than a segment may be sent: as one packet where the device cuts it. Half of the window at most, so
+ * that the acknowledgement of one packet finds another on its way; whole segments, unless it is all there is.
  */
 static __attribute__((noinline)) uint32_t send_several(struct stack *st, struct tcp_conn *c, uint32_t allowed,
                                                        uint32_t unsent) {

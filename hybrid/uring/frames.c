@@ -67,7 +67,7 @@ struct frames {
   uint32_t reserve;
   bool started, registered;
   bool bypass; /* a packet socket that still has PACKET_QDISC_BYPASS */
-  int error; /* why no frame can come or go any more: 0, or a negative errno */
+  int error;   /* why no frame can come or go any more: 0, or a negative errno */
 
   struct rx_slot rx[RX_SLOTS];
   uint8_t idle[RX_SLOTS]; /* slots with nothing to do, as a stack */
@@ -82,7 +82,7 @@ struct frames {
   struct cut cut;  /* the merged packet at the head of `done`, while cut.left > 0 */
   uint8_t *overflow;
 
-  uint32_t tx[TX_SLOTS]; /* packets */
+  uint32_t tx[TX_SLOTS];     /* packets */
   struct tx_vector *vectors; /* of each slot; never touched while all are of one frame */
   uint16_t tx_free[TX_SLOTS];
   uint32_t ntx_free;
@@ -266,7 +266,7 @@ static bool cut_on(struct frames *d, uint32_t *frames, unsigned *n, unsigned max
       if (cut_most(&d->cut) > d->room) { /* jumbo segments */
         uint8_t *segment = overflow_of(d, RX_SLOTS);
         len = cut_next(&d->cut, segment);
-        index = packet_make(arena, segment, len);
+        index = packet_make(arena, segment, len, arena_frame_room(arena));
       } else if ((index = frame_alloc(arena)) != FRAME_NONE) {
         len = cut_next(&d->cut, frame_data(arena, index));
         frame_meta(arena, index)->len = (uint16_t)len;
@@ -298,11 +298,14 @@ static bool cut_slot(struct frames *d, uint32_t number, const struct virtio_net_
   return true;
 }
 
-/* A frame that its slot's frame does not hold: what lies in the overflow moves behind it. False: no frames. */
+/* A frame that its slot's frame does not hold: what lies in the overflow moves behind it. False: no frames.
+ */
 static bool take_rest(struct frames *d, uint32_t number, uint32_t rest) {
   struct arena *arena = d->dev.arena;
   struct frame *f = frame_meta(arena, d->rx[number].frame);
-  uint32_t more = arena->free_count > d->reserve ? packet_make(arena, overflow_of(d, number), rest) : FRAME_NONE;
+  uint32_t more = arena->free_count > d->reserve
+                      ? packet_make(arena, overflow_of(d, number), rest, arena_frame_room(arena))
+                      : FRAME_NONE;
   if (more == FRAME_NONE) {
     d->counts.rx_no_frames++;
     return false;

@@ -116,8 +116,10 @@ static bool flows_valid(const hy_packet_flow *flows, unsigned n) {
 
 static int config_check(const hy_packet_config *config) {
   if (config->struct_size != sizeof *config || config->mode > HY_PACKET_SHARED ||
-      config->naddrs > HY_PACKET_ADDRS || config->tso > HY_REQUEST_MUST || !flows_valid(config->flows, config->nflows))
-    return error_detail_set(-EINVAL, "the configuration makes no sense: struct_size, mode, addrs, tso or flows");
+      config->naddrs > HY_PACKET_ADDRS || config->tso > HY_REQUEST_MUST ||
+      !flows_valid(config->flows, config->nflows))
+    return error_detail_set(-EINVAL,
+                            "the configuration makes no sense: struct_size, mode, addrs, tso or flows");
   for (unsigned i = 0; i < config->naddrs; i++)
     if (config->addrs[i].family != 4 && config->addrs[i].family != 6)
       return error_detail_set(-EINVAL,
