@@ -76,7 +76,7 @@ def lint(_: Sequence[str]) -> list[Case]:
         linter("mypy --strict hybrid", [BIN / "mypy", "--no-error-summary"]),
         linter(
             "mypy --strict tools",
-            [BIN / "mypy", "--no-error-summary", "tools/run_tests.py", "tools/shown.py"],
+            [BIN / "mypy", "--no-error-summary", "tools/run_tests.py", "tools/shown.py", "tools/matrix.py"],
         ),
         linter("clang-format", ["clang-format", "--dry-run", "-Werror", *sources]),
         clang_tidy(),

@@ -18,7 +18,7 @@ PREFIX_BYTES: int = lib.HY_DPDK_PREFIX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DpdkPort:
-    """One queue of a port, by DPDK's name: ``net_memif0,role=server,id=0``, a PCI address, or ``ring:NAME``."""
+    """One queue of a port, by its name: ``net_memif0,role=server,id=0``, a PCI address, or ``ring:NAME``."""
 
     port: str
     ifindex: int = 1

@@ -170,13 +170,14 @@ int hy_listen(hy_shard *shard, hy_qd qd, int backlog) {
   struct queue *q = queue_find(&shard->queues, qd);
   if (!q)
     return -EBADF;
+  bool had_fallback = q->also != 0; /* it listens already */
   int rc = place_listen(shard, q, backlog);
   if (rc < 0)
     return rc;
   rc = q->transport->ops->listen(q->transport, q, backlog);
   if (rc == 0)
     notice_bound(shard, q, false, HY_NOTICE_BOUND);
-  else
+  else if (!had_fallback)
     close_also(shard, q);
   return rc;
 }
@@ -309,16 +310,16 @@ static int push(hy_shard *shard, hy_qd qd, const hy_sga *sga, const hy_addr *pee
     rc = begin(shard, qd, HY_OP_PUSH, &q, &token);
     if (rc < 0)
       return rc;
-    if (peer && !q->placed)
-      place_connect(shard, q, peer);
-    return finish(shard, q->transport->ops->push(q->transport, q, sga, peer, token, false), token, qt);
-  }
-  q = queue_find(&shard->queues, qd);
-  if (!q)
+  } else if (!(q = queue_find(&shard->queues, qd))) {
     return -EBADF;
-  if (peer && !q->placed)
+  }
+  bool was_placed = q->placed;
+  if (__builtin_expect(peer && !was_placed, 0))
     place_connect(shard, q, peer);
-  return q->transport->ops->push(q->transport, q, sga, peer, TOKEN_NONE, true);
+  rc = q->transport->ops->push(q->transport, q, sga, peer, token, qt == NULL);
+  if (__builtin_expect(rc < 0, 0))
+    unplace(shard, q, was_placed);
+  return qt ? finish(shard, rc, token, qt) : rc;
 }
 
 int hy_push(hy_shard *shard, hy_qd qd, const hy_sga *sga, hy_qt *qt) {

@@ -95,6 +95,8 @@ enum sock_flags {
   SOCK_HARD = 1 << 17,        /* and what is queued is of no interest: reset */
   SOCK_RESET_SENT = 1 << 18,
   SOCK_CLOSE_SENT = 1 << 19,
+  SOCK_ASK = 1 << 20,   /* whether the peer has ended or reset is to be found out */
+  SOCK_ASKED = 1 << 21, /* and the kernel has been asked */
 };
 
 struct sock_ends {
@@ -233,6 +235,7 @@ enum stream_op {
   OP_SHUTDOWN,
   OP_RESET,
   OP_CLOSE,
+  OP_ASK,
 };
 
 static inline uint64_t op_data(enum stream_op op, uint32_t index) {
@@ -330,6 +333,7 @@ void lent_refill(struct uring *u);
 uint32_t lent_return(struct uring *u, uint32_t slot);
 void recv_run(struct uring *u, struct sock *s);
 void recv_done(struct uring *u, struct sock *s, const struct io_uring_cqe *cqe);
+void recv_asked(struct uring *u, struct sock *s, int result);
 void recv_drop(struct uring *u, struct sock *s);
 void recv_deliver(struct uring *u, struct sock *s, hy_event *event);
 void recv_wake(struct uring *u, struct sock *s);

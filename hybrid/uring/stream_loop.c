@@ -168,6 +168,11 @@ static void completed(struct uring *u, const struct io_uring_cqe *cqe) {
     s->inflight--;
     register_done(u, s, cqe->res);
     break;
+  case OP_ASK:
+    s = sock_at(u, index);
+    s->inflight--;
+    recv_asked(u, s, cqe->res);
+    break;
   case OP_SHUTDOWN:
   case OP_RESET:
   case OP_CLOSE:

@@ -7,6 +7,7 @@
  * in another order now and then: a slot is lent anew only after its own completion.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,7 +131,14 @@ void recv_run(struct uring *u, struct sock *s) {
       stats_of(u)->kernel_paused++;
       recv_stop(u, s);
     }
-  } else if ((s->flags & (SOCK_OPEN | SOCK_RX_END)) == SOCK_OPEN && s->list == LIST_NONE && !behind(u, s)) {
+  } else if ((s->flags & (SOCK_ASK | SOCK_ASKED)) == SOCK_ASK) {
+    struct io_uring_sqe *sqe = sqe_take(u);
+    io_uring_prep_poll_add(sqe, -1, POLLRDHUP);
+    sqe_file(u, s, sqe);
+    sqe_counts(s, sqe, op_data(OP_ASK, sock_index(u, s)));
+    s->flags |= SOCK_ASKED;
+  } else if ((s->flags & (SOCK_OPEN | SOCK_RX_END | SOCK_ASK)) == SOCK_OPEN && s->list == LIST_NONE &&
+             !behind(u, s)) {
     recv_arm(u, s);
   }
 }
@@ -205,6 +213,34 @@ static bool passing(int result) {
          result == -ENOMEM || result == -EBADF /* it could not be registered */;
 }
 
+/*
+ * The error of a reset is told once. A send that had given some of its bytes to the kernel uses it up and
+ * says how many those were, and the receive then ends as if the peer had ended. So while there is something
+ * to send the kernel is asked which of the two it was: a connection that was reset hangs up.
+ */
+static void end_came(struct uring *u, struct sock *s) {
+  if (s->error != 0)
+    return;
+  if (s->tx_next == PIECE_NONE || (s->flags & SOCK_CLOSING)) {
+    s->flags |= SOCK_RX_END | SOCK_EOF;
+    return;
+  }
+  s->flags |= SOCK_ASK;
+  sock_wants(u, s);
+}
+
+void recv_asked(struct uring *u, struct sock *s, int result) {
+  s->flags &= ~(uint32_t)(SOCK_ASK | SOCK_ASKED);
+  if (s->error != 0 || (s->flags & SOCK_CLOSING))
+    return;
+  if (result < 0 || (result & (POLLHUP | POLLERR))) {
+    sock_fail(u, s, -ECONNRESET);
+  } else {
+    s->flags |= SOCK_RX_END | SOCK_EOF;
+    recv_wake(u, s);
+  }
+}
+
 void recv_done(struct uring *u, struct sock *s, const struct io_uring_cqe *cqe) {
   int result = cqe->res;
   if (cqe->flags & IORING_CQE_F_BUFFER)
@@ -215,7 +251,7 @@ void recv_done(struct uring *u, struct sock *s, const struct io_uring_cqe *cqe) 
     if ((s->flags & (SOCK_CLOSING | SOCK_HARD)) == SOCK_CLOSING)
       close_hard(u, s); /* nobody will read it: the peer shall know (RFC 2525 section 2.17) */
   } else if (result == 0) {
-    s->flags |= SOCK_RX_END | SOCK_EOF;
+    end_came(u, s);
   } else if (!passing(result) && !(s->flags & SOCK_CLOSING)) {
     sock_fail(u, s, result);
   }

@@ -288,6 +288,20 @@ static void a_port_that_somebody_has_in_the_kernel_is_refused_to_both(void **sta
   net_close(&p->net);
 }
 
+static void a_listener_keeps_its_fallback_when_it_is_told_to_listen_again(void **state) {
+  struct place *p = opened();
+  rows(p, with_fallback);
+  hy_qd listener = listening(p->shard, PORT);
+  assert_int_equal(hy_listen(p->shard, listener, 16), -EINVAL);
+  assert_int_equal(p->kernel.closed_also, 0);
+  hy_event event;
+  hy_qt qt;
+  arrives(&p->kernel, listener);
+  assert_int_equal(hy_accept(p->shard, listener, &qt), 0);
+  assert_int_equal(hy_wait(p->shard, qt, &event, 0), 1);
+  net_close(&p->net);
+}
+
 static void a_fallback_that_cannot_be_had_is_counted(void **state) {
   struct place *p = opened();
   hy_shard *other = p->net.shards[1]; /* has no kernel sockets */
@@ -454,6 +468,7 @@ int main(void) {
       cmocka_unit_test(a_connection_leaves_by_the_bypass_only_where_a_route_and_the_replies_do),
       cmocka_unit_test(a_listener_with_a_fallback_accepts_from_both),
       cmocka_unit_test(a_port_that_somebody_has_in_the_kernel_is_refused_to_both),
+      cmocka_unit_test(a_listener_keeps_its_fallback_when_it_is_told_to_listen_again),
       cmocka_unit_test(a_fallback_that_cannot_be_had_is_counted),
       cmocka_unit_test(connections_over_a_device_that_goes_end_with_an_error_and_listeners_stay),
       cmocka_unit_test(a_device_that_reports_its_end_is_taken_out_told_and_counted),

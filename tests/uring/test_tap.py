@@ -31,6 +31,13 @@ def test_a_deleted_interface_ends_its_connections(lab: Lab, device_app_for: Call
     assert app.stop() == 0
 
 
+def test_who_has_ended_leaves_the_name_to_the_next(
+    lab: Lab, device_app_for: Callable[..., DeviceApp]
+) -> None:
+    for _ in range(10):
+        device_app_for(lab, "tap").leave()
+
+
 TAP_ARGUMENTS = ("tap", TAP, OUR_MAC, "0", f"{TAP_ENDS.ours[4]}/24")
 
 
