@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from ipaddress import IPv4Interface
@@ -155,8 +155,9 @@ class Backend:
     """One way to serve.
 
     ``connect`` runs a client of ours on the same backend, where that makes sense. ``for_kernel``: a
-    client of the kernel's can reach it. ``beside`` are peers of :data:`PEERS` that it resembles more than it
-    does busy epoll. ``check`` raises what a person is told where this host cannot do it.
+    client of the kernel's can reach it. ``brings`` are backends without which its figures say little,
+    ``beside`` peers of :data:`PEERS` that it resembles more than it does busy epoll. ``check`` raises what
+    a person is told where this host cannot do it.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Backend:
     connect: Connect | None = None
     for_kernel: bool = True
     beside: tuple[str, ...] = ()
+    brings: tuple[str, ...] = ()
     check: Callable[[], None] = lambda: None
 
 
@@ -204,6 +206,15 @@ def _afxdp(place: Place, service: Service) -> Server:
     program = [service.program, "--port", service.port, f"--spin={SPIN_US}"]
     told = place.run(server, place.server_core, *program).announced
     return Server(told["pid"], str(server.ipv4), describe(told))
+
+
+def _afxdp_native(place: Place, service: Service) -> Server:
+    """The driver's XDP whatever the others have, as DPDK's port takes it."""
+    return _afxdp(replace(place, mode="native"), service)
+
+
+def _afxdp_native_connect(place: Place, program: Path, server: Server) -> Program:
+    return _afxdp_connect(replace(place, mode="native"), program, server)
 
 
 def _afxdp_connect(place: Place, program: Path, server: Server) -> Program:
@@ -329,11 +340,18 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("afxdp", _afxdp, _afxdp_connect),
+        Backend("afxdp-native", _afxdp_native, _afxdp_native_connect),
         Backend("uring", _uring(0), check=_needs(uring.look), beside=_SLEEPERS),
         Backend("uring-spin", _uring(SPIN_US), check=_needs(uring.look), beside=_POLLERS),
         Backend("uring-packet", _packet, check=_needs(uring.look, frames.packet_socket)),
         Backend("uring-tap", _tap, check=_needs(uring.look, frames.tap)),
-        Backend("dpdk-af_xdp", _dpdk_af_xdp, _beside_connect(_af_xdp_port), check=_needs_dpdk),
+        Backend(
+            "dpdk-af_xdp",
+            _dpdk_af_xdp,
+            _beside_connect(_af_xdp_port),
+            brings=("afxdp-native",),
+            check=_needs_dpdk,
+        ),
         Backend("dpdk-memif", _dpdk_memif, _beside_connect(_memif_port), for_kernel=False, check=_needs_dpdk),
     )
 }
@@ -369,7 +387,8 @@ def asked(names: Sequence[str]) -> list[Backend]:
     for name in names:
         if name not in BACKENDS:
             raise UsageError(f"there is no backend {name}", f"choose of {', '.join(BACKENDS)}")
-    found = [BACKENDS[name] for name in dict.fromkeys(names)]
+    wanted = [more for name in names for more in (*BACKENDS[name].brings, name)]
+    found = [BACKENDS[name] for name in dict.fromkeys(wanted)]
     for backend in found:
         backend.check()
     return found

@@ -37,7 +37,11 @@ AIMS = [
     Aim("bypass-both-ends", "hybrid", "raw-afxdp", 1.15),
     Aim("bypass-both-ends", "dpdk-memif", "raw-memif", 1.15),
     Aim("bypass-both-ends", "dpdk-memif", "hybrid", 0.50),
-    *(Aim(case, "hybrid", "dpdk-af_xdp", 1.00) for case in ("kernel-client", "bypass-both-ends")),
+    *(
+        Aim(case, ours, "dpdk-af_xdp", 1.00)
+        for case in ("kernel-client", "bypass-both-ends")
+        for ours in ("hybrid", "afxdp-native")
+    ),
     Aim("kernel-client", "uring-spin", "kernel", 1.00),
     Aim("kernel-client", "uring-spin", "kernel-epoll", 1.00),
     Aim("kernel-client", "uring", "kernel-epoll-sleep", 1.00),
