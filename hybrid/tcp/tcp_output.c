@@ -247,6 +247,7 @@ static void chain_pieces(struct stack *st, struct chain *chain, const struct tx_
  * counts. */
 static void cut_by_device(struct stack *st, const struct tcp_conn *c, struct frame *head, uint32_t seq,
                           uint32_t len, uint32_t size) {
+  assert(size > 0);
   uint32_t segments = (len + size - 1) / size;
   head->flags |= c->flags & CONN_IP4 ? FRAME_TSO4 : FRAME_TSO6;
   head->gso_size = (uint16_t)size;

@@ -563,7 +563,7 @@ static void frames_close(struct hy_device *dev) {
 
 #define FRAMES_OPS(label)                                                                                    \
   {                                                                                                          \
-    .name = label, .rx_burst = frames_rx_burst, .tx_burst = frames_tx_burst, .wait_arm = frames_wait_arm,    \
+    .name = (label), .rx_burst = frames_rx_burst, .tx_burst = frames_tx_burst, .wait_arm = frames_wait_arm,  \
     .wait_fd = frames_wait_fd, .stats = frames_stats, .health = frames_health, .close = frames_close,        \
   }
 static const struct hy_device_ops tap_ops = FRAMES_OPS("tap"), packet_ops = FRAMES_OPS("packet");

@@ -224,7 +224,7 @@ fail:
 /* A socket of hy_packet_open(), perhaps in another process. */
 static int socket_check(const hy_packet_config *config, uint32_t *interface, hy_packet_obtained *got) {
   int fd = config->packet_fd;
-  struct sockaddr_ll bound;
+  struct sockaddr_ll bound = {0};
   socklen_t len = sizeof bound;
   int on = 0;
   socklen_t on_len = sizeof on;
