@@ -116,10 +116,8 @@ static bool flows_valid(const hy_packet_flow *flows, unsigned n) {
 
 static int config_check(const hy_packet_config *config) {
   if (config->struct_size != sizeof *config || config->mode > HY_PACKET_SHARED ||
-      config->naddrs > HY_PACKET_ADDRS || config->tso > HY_REQUEST_MUST ||
-      !flows_valid(config->flows, config->nflows))
-    return error_detail_set(-EINVAL,
-                            "the configuration makes no sense: struct_size, mode, addrs, tso or flows");
+      config->naddrs > HY_PACKET_ADDRS || !flows_valid(config->flows, config->nflows))
+    return error_detail_set(-EINVAL, "the configuration makes no sense: struct_size, mode, addrs or flows");
   for (unsigned i = 0; i < config->naddrs; i++)
     if (config->addrs[i].family != 4 && config->addrs[i].family != 6)
       return error_detail_set(-EINVAL,
@@ -259,7 +257,7 @@ int hy_packet_open(const hy_packet_config *config) {
 int hy_packet_attach(hy_shard *shard, const hy_packet_config *config, hy_packet_obtained *obtained) {
   error_detail_clear();
   struct quiet *quiet = NULL;
-  hy_packet_obtained got = {.offload = 1, .tso = config->tso != HY_REQUEST_NO};
+  hy_packet_obtained got = {.offload = 1};
   int status = config_check(config);
   if (status < 0) {
     if (config->packet_fd >= 0)
@@ -277,7 +275,6 @@ int hy_packet_attach(hy_shard *shard, const hy_packet_config *config, hy_packet_
       .interface = interface,
       .ifindex = config->ifindex ? config->ifindex : interface,
       .header = true,
-      .tso = got.tso,
   };
   struct frames_obtained frames;
   struct hy_device *dev;
