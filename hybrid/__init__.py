@@ -36,7 +36,6 @@ from hybrid.api.wire import Wire
 from hybrid.errors import HybridError
 
 __all__ = [
-    "DPDK_PREFIX_BYTES",
     "AbortedError",
     "Address",
     "AddressInUseError",
@@ -47,6 +46,7 @@ __all__ = [
     "CancelledError",
     "Clock",
     "Config",
+    "DPDK_PREFIX_BYTES",
     "DpdkObtained",
     "DpdkPort",
     "Event",

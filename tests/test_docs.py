@@ -104,7 +104,7 @@ def test_what_is_shown_is_what_is_printed(block: object, request: pytest.Fixture
         # The same story, cut short, in a lab of its own; the set-up has been run.
         mine = f"docs{os.getpid()}"
         policy = "examples/policies/redis.yaml"
-        command = [str(HYBRID), "demo", policy, "--requests", "1000", "--name", mine]
+        command = [str(HYBRID), "demo", policy, "--requests", "20000", "--name", mine]
         text = text.replace("quickstart", mine)
     if "hybrid-server" in command and os.geteuid() != 0:
         pytest.skip("needs root: network namespaces and XDP programs are privileged")

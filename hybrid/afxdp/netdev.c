@@ -84,7 +84,7 @@ int netdev_ask(uint32_t ifindex, struct netdev_features *out) {
   int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC);
   if (fd < 0)
     return -errno;
-  struct answer answer;
+  struct answer answer = {0};
   uint16_t family;
   int status = ask(fd, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, name, sizeof name, &answer);
   if (status == 0 && !attribute(&answer, CTRL_ATTR_FAMILY_ID, &family, sizeof family))

@@ -94,7 +94,7 @@ static int attach_tap(hy_shard *shard, const struct spec *spec, struct attached 
   hy_tap_obtained obtained;
   if (strlen(spec->device) >= sizeof config.name)
     return -EINVAL;
-  strcpy(config.name, spec->device);
+  memcpy(config.name, spec->device, strlen(spec->device) + 1);
   int rc = hy_tap_attach(shard, &config, &obtained);
   if (rc == 0) {
     own_mac(spec, out->mac);

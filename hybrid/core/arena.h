@@ -40,11 +40,8 @@
 #define FRAME_HEADROOM 192
 #define FRAME_TX_ROOM 64
 
-/* Most frames of one packet, on any device; and of one that the device cuts into packets. */
+/* Most frames of one packet, on any device. */
 #define PACKET_FRAMES_MAX 16
-#define TSO_FRAMES_MAX 48
-/* Longest packet that the device cuts: what an IP header can say, behind Ethernet and VLAN tags. */
-#define TSO_BYTES_MAX (65535 + 14)
 
 enum frame_flags {
   FRAME_IN_DEVICE = 1, /* a device is reading it (transmit not complete): do not write */
@@ -55,30 +52,19 @@ enum frame_flags {
    */
   FRAME_CSUM_PARTIAL = 4,
   FRAME_MORE = 8, /* the packet goes on in frame `more` */
-  /*
-   * To send, with FRAME_CSUM_PARTIAL: a TCP packet, by IPv4 or IPv6, that the device cuts into segments of
-   * gso_size bytes of payload, each with the headers that are here once. They lie in the first frame, and the
-   * sum of the pseudo-header is of the packet as it is.
-   */
-  FRAME_TSO4 = 16,
-  FRAME_TSO6 = 32,
 };
-#define FRAME_TSO (FRAME_TSO4 | FRAME_TSO6)
 /* What is said of a frame only while it is on its way out. */
-#define FRAME_SEND_FLAGS (FRAME_IN_DEVICE | FRAME_CSUM_PARTIAL | FRAME_MORE | FRAME_TSO)
+#define FRAME_SEND_FLAGS (FRAME_IN_DEVICE | FRAME_CSUM_PARTIAL | FRAME_MORE)
 
 struct frame {
-  uint32_t next;  /* link of whatever queue or free list the frame is in */
-  uint32_t refs;  /* 0: free */
-  uint16_t off;   /* first valid byte, from the start of the frame */
-  uint16_t len;   /* valid bytes */
-  uint8_t flags;  /* enum frame_flags */
-  uint8_t device; /* index of the device that received it */
-  uint16_t segs;  /* TCP segments coalesced into it */
-  union {
-    uint32_t seq;      /* TCP: sequence number of the first byte, while in a receive queue */
-    uint16_t gso_size; /* FRAME_TSO: payload of each segment but the last; the packet has more than that */
-  };
+  uint32_t next;        /* link of whatever queue or free list the frame is in */
+  uint32_t refs;        /* 0: free */
+  uint16_t off;         /* first valid byte, from the start of the frame */
+  uint16_t len;         /* valid bytes */
+  uint8_t flags;        /* enum frame_flags */
+  uint8_t device;       /* index of the device that received it */
+  uint16_t segs;        /* TCP segments coalesced into it */
+  uint32_t seq;         /* TCP: sequence number of the first byte, while in a receive queue */
   uint16_t head;        /* bytes below this offset are nobody's: headers may be written there */
   uint16_t l3;          /* received: offset of the IP header */
   uint32_t more;        /* FRAME_MORE: the packet's next frame */

@@ -34,9 +34,6 @@ struct hy_device_stats {
 enum device_caps {
   DEVICE_MULTI = 1,   /* packets may be chains of up to packet_frames_max frames, both ways */
   DEVICE_TX_CSUM = 2, /* it completes the checksum of frames with FRAME_CSUM_PARTIAL */
-  /* It cuts packets with FRAME_TSO4 or FRAME_TSO6 into segments; has DEVICE_TX_CSUM too. */
-  DEVICE_TSO4 = FRAME_TSO4,
-  DEVICE_TSO6 = FRAME_TSO6,
 };
 
 struct hy_device_ops {
@@ -53,7 +50,7 @@ struct hy_device_ops {
    * references of each packet it accepts (FRAME_IN_DEVICE is set on its frames until
    * it drops them, with the other FRAME_SEND_FLAGS) and returns how many that was:
    * less than n when the ring is full, and then the rest is still the caller's, to be
-   * offered again. Chains, checksums to complete and packets to cut only to whoever has the caps.
+   * offered again. Chains, and checksums to complete, only to whoever has the caps.
    */
   unsigned (*tx_burst)(struct hy_device *dev, const uint32_t *frames, unsigned n);
   /* Makes wait_fd() become readable on the next arrival; 1 if something is there already. */
@@ -79,11 +76,8 @@ struct hy_device {
   uint8_t caps;              /* enum device_caps */
   uint8_t packet_frames_max; /* 1 without DEVICE_MULTI; PACKET_FRAMES_MAX at most */
   uint16_t tx_room;          /* bytes that it wants in front of what it sends; FRAME_TX_ROOM at most */
-  /* With DEVICE_TSO4 or 6: the longest packet to cut, from the Ethernet header on, and in how many frames. */
-  uint32_t tso_bytes_max; /* TSO_BYTES_MAX at most */
-  uint8_t tso_frames_max; /* TSO_FRAMES_MAX at most */
-  uint8_t index;          /* in its shard; set by shard_add_device() */
-  uint8_t link;           /* the stack's number for ifindex; set by shard_add_device() */
+  uint8_t index;             /* in its shard; set by shard_add_device() */
+  uint8_t link;              /* the stack's number for ifindex; set by shard_add_device() */
 };
 
 /* For backends: the shard's arena, and joining it. -ENOSPC: 16 devices already. */

@@ -75,7 +75,7 @@ static int dpdk_attach(hy_shard *shard, const hy_handover_device *d, const char 
       .queues = d->queues,
       .strict = d->strict,
   };
-  hy_dpdk_obtained obtained;
+  hy_dpdk_obtained obtained = {0};
   stale_remove(shard, d);
   if (status == 0)
     status = hy_dpdk_attach(shard, &config, &obtained);

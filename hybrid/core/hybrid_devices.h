@@ -104,9 +104,9 @@ typedef struct hy_tap_config {
   char name[HY_IFNAME_BYTES]; /* "": the kernel chooses */
   int32_t tap_fd;             /* a queue that TUNSETIFF was called for, taken over; or -1 */
   uint8_t multi_queue;        /* 1: the interface may have several */
-  uint8_t offload;    /* enum hy_request: checksums (and, on the way to us, segmentation) are left undone */
+  uint8_t offload;    /* enum hy_request: checksums and segmentation are left undone on the way to us */
   uint8_t registered; /* enum hy_request: the arena as a registered buffer to send from */
-  uint8_t tso;        /* enum hy_request: several TCP segments are sent as one packet; not without offload */
+  uint8_t reserved;
 } hy_tap_config;
 typedef struct hy_tap_obtained {
   char name[HY_IFNAME_BYTES];
@@ -116,8 +116,7 @@ typedef struct hy_tap_obtained {
   uint8_t offload;
   uint8_t registered;
   uint8_t deferred; /* 1: the kernel works when asked (Linux 6.1) */
-  uint8_t tso;
-  uint8_t reserved[2];
+  uint8_t reserved[3];
 } hy_tap_obtained;
 HY_API int hy_tap_attach(hy_shard *shard, const hy_tap_config *config, hy_tap_obtained *obtained);
 
@@ -158,8 +157,7 @@ typedef struct hy_packet_config {
   uint8_t mac[6];     /* own: ours; all zeroes: the interface's */
   uint8_t naddrs;     /* destinations that are ours; 0: every one (own: with a MAC of our own only) */
   uint8_t nflows;     /* shared: at least one */
-  uint8_t tso;        /* enum hy_request: several TCP segments are sent as one packet */
-  uint8_t reserved[2];
+  uint8_t reserved[3];
   hy_addr addrs[HY_PACKET_ADDRS];
   hy_packet_flow flows[HY_PACKET_FLOWS];
 } hy_packet_config;
@@ -169,8 +167,7 @@ typedef struct hy_packet_obtained {
   uint8_t offload;    /* 1: merged packets and partial checksums are understood */
   uint8_t quiet;      /* shared: 1 tcx, 2 clsact */
   uint8_t deferred;   /* 1: the kernel works when asked (Linux 6.1) */
-  uint8_t tso;
-  uint8_t reserved[2];
+  uint8_t reserved[3];
 } hy_packet_obtained;
 HY_API int hy_packet_attach(hy_shard *shard, const hy_packet_config *config, hy_packet_obtained *obtained);
 /*

@@ -67,9 +67,7 @@
   X(tcp_out, "segments sent") \
   X(tcp_out_in_place, "of those, from the application's frame without a copy") \
   X(tcp_out_copied_bytes, "payload bytes copied to build segments") \
-  X(tcp_out_chained, "segments, or packets of several, sent in several frames") \
-  X(tcp_out_large, "packets of several segments that a device cut up") \
-  X(tcp_out_large_segments, "segments in those") \
+  X(tcp_out_chained, "segments sent in several frames") \
   X(checksums_left, "checksums left to the device") \
   X(tcp_in_copied_bytes, "payload bytes copied to merge small segments") \
   X(tcp_retransmits, "segments sent again") \

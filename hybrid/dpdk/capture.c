@@ -51,7 +51,7 @@ static ssize_t log_write(void *cookie, const char *bytes, size_t n) {
     if (bytes[i] == '\n')
       line_end();
     else if (grown < LINE_BYTES - 1) /* a sentence of ours quotes it, and programs quote that */
-      growing[grown++] = bytes[i] == '"' ? '\'' : (unsigned char)bytes[i] < ' ' ? ' ' : bytes[i];
+      growing[grown++] = (char)(bytes[i] == '"' ? '\'' : (unsigned char)bytes[i] < ' ' ? ' ' : bytes[i]);
   }
   pthread_mutex_unlock(&lock);
   return (ssize_t)n;

@@ -262,12 +262,6 @@ static struct pool *pool_of(const struct port *port, uint16_t queue) {
   return port->devices[queue]->pool;
 }
 
-enum { TX_CHECKSUMS = RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM };
-
-bool port_sends_checksums(const struct port *port) {
-  return (port->info.tx_offload_capa & TX_CHECKSUMS) == TX_CHECKSUMS;
-}
-
 static int configure(struct port *port, const hy_dpdk_config *config, bool interrupt) {
   struct rte_eth_conf conf = {0};
   bool checksum = config->checksum != HY_REQUEST_NO;

@@ -6,7 +6,7 @@
  * front of it in its own frame (zero copy). Everything else (small pieces that
  * share a segment, parts of a piece, a frame that a device is still reading) is
  * copied into a fresh frame and counted. A segment that no frame holds is a chain of
- * them (chain.h), and so are several segments in one packet for a device that cuts it up.
+ * them (chain.h).
  */
 #include <errno.h>
 
@@ -243,44 +243,27 @@ static void chain_pieces(struct stack *st, struct chain *chain, const struct tx_
   }
 }
 
-/* The device makes segments of `size` bytes of the packet that begins here, and counts as one for whom
- * counts. */
-static void cut_by_device(struct stack *st, const struct tcp_conn *c, struct frame *head, uint32_t seq,
-                          uint32_t len, uint32_t size) {
-  uint32_t segments = (len + size - 1) / size;
-  head->flags |= c->flags & CONN_IP4 ? FRAME_TSO4 : FRAME_TSO6;
-  head->gso_size = (uint16_t)size;
-  st->stats->tcp_out += segments - 1;
-  st->stats->tcp_out_large++;
-  st->stats->tcp_out_large_segments += segments;
-  if (seq_lt(seq, c->snd_max)) /* note_data() counts one */
-    st->stats->tcp_retransmits += (min32(len, c->snd_max - seq) - 1) / size;
-}
-
 /*
  * A segment beyond what send_data() does in a straight line: of more bytes than a frame holds, or with a
- * checksum that the device completes; and, where len is more than the mss, several that it cuts the packet
- * into. Where the first piece is whole and may leave in place, headers are written in front of it.
+ * checksum that the device completes. Where the first piece is whole and may leave in place, headers are
+ * written in front of it.
  */
 static __attribute__((noinline)) uint32_t send_large(struct stack *st, struct tcp_conn *c,
                                                      const struct tx_node *node, uint32_t seq, uint32_t len,
                                                      uint8_t flags) {
   struct arena *arena = st->arena;
   const struct link *link = &st->links[c->path.link];
-  uint32_t size = min32(c->mss, path_mss(c));
-  bool several = len > c->mss, chained = several || len > st->frame_room;
-  if (!several)
-    len = min32(len, size);
+  len = min32(len, path_mss(c));
   uint32_t head;
   bool whole = seq == node->seq && node->len <= len && headers_fit(st, c, node);
-  if (whole && (node->next == NODE_NONE || 2 * node->len >= c->mss || chained)) {
+  if (whole && (node->next == NODE_NONE || 2 * node->len >= c->mss || len > st->frame_room)) {
     head = node->frame;
     frame_ref(arena, head);
     frame_meta(arena, head)->off = node->off;
     frame_meta(arena, head)->len = (uint16_t)node->len;
     st->stats->tcp_out_in_place++;
   } else {
-    uint32_t copied = chained ? 0 : len;
+    uint32_t copied = len <= st->frame_room ? len : 0;
     head = copied > 0 ? gather(st, c, node, seq, &copied) : frame_alloc(arena);
     if (head == FRAME_NONE) {
       st->stats->tcp_blocked_no_frames += copied == 0;
@@ -294,9 +277,7 @@ static __attribute__((noinline)) uint32_t send_large(struct stack *st, struct tc
   frame_meta(arena, head)->flags |= FRAME_IN_DEVICE; /* the next piece may be in the same frame */
   struct chain chain;
   chain_begin(st, &chain, link, head);
-  if (several)
-    chain.frames_max = link->dev->tso_frames_max;
-  if (chained && (!whole || node->next != NODE_NONE))
+  if (len > st->frame_room && (!whole || node->next != NODE_NONE))
     chain_pieces(st, &chain, whole ? &st->tx_nodes[node->next] : node, seq, len);
   if (chain.bytes == 0) {
     st->stats->tcp_blocked_no_frames++;
@@ -305,8 +286,6 @@ static __attribute__((noinline)) uint32_t send_large(struct stack *st, struct tc
   }
   len = chain.bytes;
   st->stats->tcp_out_chained += chain.frames > 1;
-  if (len > size)
-    cut_by_device(st, c, frame_meta(arena, head), seq, len, size);
   flags = note_data(st, c, seq, seq + len, flags);
   finish_segment(st, c, head, payload, here, seq, flags, len - here, chain.sum, link_completes(link));
   return len;
@@ -379,27 +358,6 @@ static uint32_t usable_window(const struct tcp_conn *c) {
 }
 
 /*
- * More than a segment may be sent: as one packet where the device cuts it. Half of the window at most, so
- * that the acknowledgement of one packet finds another on its way; whole segments, unless it is all there is.
- */
-static __attribute__((noinline)) uint32_t send_several(struct stack *st, struct tcp_conn *c, uint32_t allowed,
-                                                       uint32_t unsent) {
-  if (!ready_to_send(st, c))
-    return 0;
-  const struct hy_device *dev = st->links[c->path.link].dev;
-  uint32_t len = c->mss;
-  if (dev->caps & (c->flags & CONN_IP4 ? DEVICE_TSO4 : DEVICE_TSO6)) {
-    uint32_t headers = ETH_LEN + c->vlan_len + IP6_LEN + TCP_LEN + 40;
-    len = min32(min32(allowed, dev->tso_bytes_max - headers), min32(c->snd_wnd, c->cwnd) / 2);
-    if (len < unsent)
-      len -= len % c->mss;
-  }
-  if (len <= c->mss)
-    return send_data(st, c, c->tx_next, c->snd_nxt, c->mss, TCP_ACK);
-  return send_large(st, c, &st->tx_nodes[c->tx_next], c->snd_nxt, len, TCP_ACK);
-}
-
-/*
  * Sends what windows allow; returns false if it stopped for want of a frame or room (try again).
  * override: the persist timer has waited long enough for a window worth a segment
  * (RFC 9293 section 3.8.6.2.1), any is good now.
@@ -407,21 +365,17 @@ static __attribute__((noinline)) uint32_t send_several(struct stack *st, struct 
 static inline bool send_window(struct stack *st, struct tcp_conn *c, bool override) {
   uint32_t end = c->write_seq; /* of data; the FIN is at write_seq */
   while (seq_lt(c->snd_nxt, end)) {
-    uint32_t unsent = end - c->snd_nxt, sent;
-    uint32_t len = min32(unsent, usable_window(c));
-    if (len > c->mss) {
-      sent = send_several(st, c, len, unsent);
-    } else {
-      bool again = seq_lt(c->snd_nxt, c->snd_max);
-      /* What had been sent goes again after a time-out, though the window has been closed since. */
-      if (len == 0 && again && c->snd_nxt == c->snd_una)
-        len = min32(min32(unsent, c->snd_max - c->snd_nxt), c->mss);
-      /* Sender's silly window avoidance (RFC 9293 section 3.8.6.2.1), of new data only: nothing else would
-       * ever fill the gap. */
-      if (len == 0 || (len < unsent && len < c->mss && len < c->snd_wnd_max / 2 && !override && !again))
-        return true;
-      sent = send_data(st, c, c->tx_next, c->snd_nxt, len, TCP_ACK);
-    }
+    uint32_t unsent = end - c->snd_nxt;
+    uint32_t len = min32(min32(unsent, usable_window(c)), c->mss);
+    bool again = seq_lt(c->snd_nxt, c->snd_max);
+    /* What had been sent goes again after a time-out, though the window has been closed since. */
+    if (len == 0 && again && c->snd_nxt == c->snd_una)
+      len = min32(min32(unsent, c->snd_max - c->snd_nxt), c->mss);
+    /* Sender's silly window avoidance (RFC 9293 section 3.8.6.2.1), of new data only: nothing else would
+     * ever fill the gap. */
+    if (len == 0 || (len < unsent && len < c->mss && len < c->snd_wnd_max / 2 && !override && !again))
+      return true;
+    uint32_t sent = send_data(st, c, c->tx_next, c->snd_nxt, len, TCP_ACK);
     if (sent == 0)
       return false;
     c->snd_nxt += sent;

@@ -49,12 +49,6 @@ struct rx_slot {
   struct msghdr message;
 };
 
-/* What the kernel reads of a packet in several frames. */
-struct tx_vector {
-  struct msghdr message;
-  struct iovec iov[TSO_FRAMES_MAX];
-};
-
 struct frames {
   struct hy_device dev;
   struct io_uring ring;
@@ -66,8 +60,7 @@ struct frames {
   uint32_t room;   /* bytes for a frame's front, in a frame of the arena */
   uint32_t reserve;
   bool started, registered;
-  bool bypass; /* a packet socket that still has PACKET_QDISC_BYPASS */
-  int error;   /* why no frame can come or go any more: 0, or a negative errno */
+  int error; /* why no frame can come or go any more: 0, or a negative errno */
 
   struct rx_slot rx[RX_SLOTS];
   uint8_t idle[RX_SLOTS]; /* slots with nothing to do, as a stack */
@@ -82,8 +75,7 @@ struct frames {
   struct cut cut;  /* the merged packet at the head of `done`, while cut.left > 0 */
   uint8_t *overflow;
 
-  uint32_t tx[TX_SLOTS];     /* packets */
-  struct tx_vector *vectors; /* of each slot; never touched while all are of one frame */
+  uint32_t tx[TX_SLOTS]; /* frames */
   uint16_t tx_free[TX_SLOTS];
   uint32_t ntx_free;
 
@@ -106,30 +98,12 @@ static inline uint8_t *overflow_of(const struct frames *d, uint32_t slot) {
   return d->overflow + (size_t)slot * (d->dev.arena->frame_size + OVERFLOW_BYTES) + d->dev.arena->frame_size;
 }
 
-/* And one more, for a segment on its way into several frames. */
-static size_t overflow_bytes(const struct arena *arena) {
-  return (RX_SLOTS + 1) * (size_t)(arena->frame_size + OVERFLOW_BYTES);
-}
-
 /* ---- completions ------------------------------------------------------------ */
 
-static void tx_prepare(struct frames *d, uint32_t slot);
-
-/* The interface does not cut packets up, and what would have done it was bypassed. */
-static bool bypass_ends(struct frames *d, uint32_t slot, int32_t result) {
-  int off = 0;
-  if (result != -ENOBUFS || !d->bypass || !(frame_meta(d->dev.arena, d->tx[slot])->flags & FRAME_TSO))
-    return false;
-  d->bypass = false;
-  return setsockopt(d->fd, SOL_PACKET, PACKET_QDISC_BYPASS, &off, sizeof off) == 0;
-}
-
 static void tx_done(struct frames *d, uint32_t slot, int32_t result) {
-  if (__builtin_expect(bypass_ends(d, slot, result), 0)) {
-    tx_prepare(d, slot);
-    return;
-  }
-  packet_drop(d->dev.arena, d->tx[slot]);
+  uint32_t index = d->tx[slot];
+  frame_meta(d->dev.arena, index)->flags &= (uint8_t)~FRAME_SEND_FLAGS;
+  frame_unref(d->dev.arena, index);
   d->tx[slot] = FRAME_NONE;
   d->tx_free[d->ntx_free++] = (uint16_t)slot;
   if (result >= 0)
@@ -243,10 +217,10 @@ static void rx_ask(struct frames *d) {
 
 /* ---- handing frames up ------------------------------------------------------------ */
 
-/* A packet of len bytes, whose frames say how many they hold. */
 static void hand_up(struct frames *d, uint32_t index, uint32_t len, bool checked, uint32_t *frames,
                     unsigned *n) {
   struct frame *f = frame_meta(d->dev.arena, index);
+  f->len = (uint16_t)len;
   f->device = d->dev.index;
   if (checked)
     f->flags |= FRAME_CSUM_GOOD;
@@ -261,22 +235,13 @@ static bool cut_on(struct frames *d, uint32_t *frames, unsigned *n, unsigned max
   while (d->cut.left > 0) {
     if (*n == max)
       return false;
-    uint32_t len = 0, index = FRAME_NONE;
-    if (arena->free_count > d->reserve) {
-      if (cut_most(&d->cut) > d->room) { /* jumbo segments */
-        uint8_t *segment = overflow_of(d, RX_SLOTS);
-        len = cut_next(&d->cut, segment);
-        index = packet_make(arena, segment, len, arena_frame_room(arena));
-      } else if ((index = frame_alloc(arena)) != FRAME_NONE) {
-        len = cut_next(&d->cut, frame_data(arena, index));
-        frame_meta(arena, index)->len = (uint16_t)len;
-      }
-    }
+    uint32_t index = arena->free_count > d->reserve ? frame_alloc(arena) : FRAME_NONE;
     if (index == FRAME_NONE) { /* the sender sends the rest again */
       d->counts.rx_no_frames++;
       d->cut.left = 0;
       break;
     }
+    uint32_t len = cut_next(&d->cut, frame_data(arena, index));
     hand_up(d, index, len, true, frames, n);
   }
   return true;
@@ -287,7 +252,7 @@ static bool cut_slot(struct frames *d, uint32_t number, const struct virtio_net_
   const uint8_t *front = frame_data(d->dev.arena, d->rx[number].frame);
   uint32_t in_frame = len < d->room ? len : d->room;
   uint32_t headers = cut_begin(&d->cut, header, front, in_frame);
-  if (headers == 0 || cut_most(&d->cut) > d->dev.frame_bytes_max) {
+  if (headers == 0 || cut_most(&d->cut) > d->room) {
     d->cut.left = 0;
     return false;
   }
@@ -295,23 +260,6 @@ static bool cut_slot(struct frames *d, uint32_t number, const struct virtio_net_
   memcpy(payload, front + headers, in_frame - headers);
   d->cut.payload = payload;
   d->cut.left = len - headers;
-  return true;
-}
-
-/* A frame that its slot's frame does not hold: what lies in the overflow moves behind it. False: no frames.
- */
-static bool take_rest(struct frames *d, uint32_t number, uint32_t rest) {
-  struct arena *arena = d->dev.arena;
-  struct frame *f = frame_meta(arena, d->rx[number].frame);
-  uint32_t more = arena->free_count > d->reserve
-                      ? packet_make(arena, overflow_of(d, number), rest, arena_frame_room(arena))
-                      : FRAME_NONE;
-  if (more == FRAME_NONE) {
-    d->counts.rx_no_frames++;
-    return false;
-  }
-  f->more = more;
-  f->flags |= FRAME_MORE;
   return true;
 }
 
@@ -326,7 +274,7 @@ static bool take(struct frames *d, uint32_t number, uint32_t *frames, unsigned *
   if (d->cut.left > 0)
     return cut_on(d, frames, n, max);
   uint32_t total = (uint32_t)slot->result;
-  if (total <= d->header || total > d->header + d->room + OVERFLOW_BYTES) {
+  if (total <= d->header || total > d->header + d->room + (d->header > 0 ? OVERFLOW_BYTES : 0)) {
     d->counts.rx_dropped++;
     return true;
   }
@@ -339,14 +287,10 @@ static bool take(struct frames *d, uint32_t number, uint32_t *frames, unsigned *
     d->counts.rx_dropped++;
     return true;
   }
-  if (len > d->dev.frame_bytes_max) {
+  if (len > d->room) {
     d->counts.rx_dropped++;
     return true;
   }
-  uint32_t here = len < d->room ? len : d->room;
-  if (here < len && !take_rest(d, number, len - here))
-    return true;
-  frame_meta(d->dev.arena, slot->frame)->len = (uint16_t)here;
   bool checked = (header.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID)) != 0;
   hand_up(d, slot->frame, len, checked, frames, n);
   slot->frame = FRAME_NONE;
@@ -383,10 +327,6 @@ static unsigned frames_rx_burst(struct hy_device *dev, uint32_t *frames, unsigne
   return n;
 }
 
-static uint32_t tcp_header_len(const uint8_t *tcp) {
-  return (tcp[12] >> 4) * 4u;
-}
-
 /* In the room that the stack leaves in front of a frame: what is left undone of it. */
 static void header_write(const struct frames *d, uint8_t *to, struct frame *f) {
   struct virtio_net_hdr header = {0};
@@ -395,49 +335,7 @@ static void header_write(const struct frames *d, uint8_t *to, struct frame *f) {
     header.csum_start = (uint16_t)(f->csum_start - f->off);
     header.csum_offset = f->csum_offset;
   }
-  if (f->flags & FRAME_TSO) {
-    header.gso_type = f->flags & FRAME_TSO4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
-    header.gso_size = f->gso_size;
-    header.hdr_len = (uint16_t)(header.csum_start + tcp_header_len(to + d->header + header.csum_start));
-  }
   memcpy(to, &header, d->header);
-}
-
-/* The packet in a slot, for the next submission. */
-static void tx_prepare(struct frames *d, uint32_t slot) {
-  struct arena *arena = d->dev.arena;
-  uint32_t index = d->tx[slot];
-  struct frame *f = frame_meta(arena, index);
-  uint8_t *data = frame_data(arena, index) - d->header;
-  struct io_uring_sqe *sqe = io_uring_get_sqe(&d->ring);
-  assert(sqe != NULL);
-  header_write(d, data, f);
-  if (f->flags & FRAME_MORE) {
-    struct tx_vector *v = &d->vectors[slot];
-    unsigned n = 0;
-    v->iov[n++] = (struct iovec){.iov_base = data, .iov_len = d->header + f->len};
-    while (f->flags & FRAME_MORE) {
-      assert(n < TSO_FRAMES_MAX);
-      v->iov[n].iov_base = frame_data(arena, f->more);
-      f = frame_meta(arena, f->more);
-      f->flags |= FRAME_IN_DEVICE;
-      v->iov[n++].iov_len = f->len;
-    }
-    v->message = (struct msghdr){.msg_iov = v->iov, .msg_iovlen = n};
-    if (d->kind == FRAMES_PACKET)
-      io_uring_prep_sendmsg(sqe, 0, &v->message, 0);
-    else
-      io_uring_prep_writev(sqe, 0, v->iov, n, 0);
-  } else if (d->kind == FRAMES_PACKET) {
-    io_uring_prep_send(sqe, 0, data, d->header + f->len, 0);
-  } else if (d->registered) {
-    io_uring_prep_write_fixed(sqe, 0, data, d->header + f->len, 0,
-                              (int)((size_t)(data - arena->base) >> REGISTER_SHIFT));
-  } else {
-    io_uring_prep_write(sqe, 0, data, d->header + f->len, 0);
-  }
-  sqe->flags |= IOSQE_FIXED_FILE;
-  io_uring_sqe_set_data64(sqe, tag(OF_TX, slot));
 }
 
 static unsigned frames_tx_burst(struct hy_device *dev, const uint32_t *frames, unsigned n) {
@@ -445,7 +343,7 @@ static unsigned frames_tx_burst(struct hy_device *dev, const uint32_t *frames, u
   struct arena *arena = dev->arena;
   if (!start(d)) { /* as a cable that has been cut */
     for (unsigned i = 0; i < n; i++)
-      packet_drop(arena, frames[i]);
+      frame_unref(arena, frames[i]);
     d->counts.tx_errors += n;
     return n;
   }
@@ -460,8 +358,20 @@ static unsigned frames_tx_burst(struct hy_device *dev, const uint32_t *frames, u
     uint16_t slot = d->tx_free[--d->ntx_free];
     d->tx[slot] = index;
     f->flags |= FRAME_IN_DEVICE;
-    tx_prepare(d, slot);
-    bytes += packet_bytes(arena, index);
+    uint8_t *data = frame_data(arena, index) - d->header;
+    header_write(d, data, f);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&d->ring);
+    assert(sqe != NULL);
+    if (d->kind == FRAMES_PACKET)
+      io_uring_prep_send(sqe, 0, data, d->header + f->len, 0);
+    else if (d->registered)
+      io_uring_prep_write_fixed(sqe, 0, data, d->header + f->len, 0,
+                                (int)((size_t)(data - arena->base) >> REGISTER_SHIFT));
+    else
+      io_uring_prep_write(sqe, 0, data, d->header + f->len, 0);
+    sqe->flags |= IOSQE_FIXED_FILE;
+    io_uring_sqe_set_data64(sqe, tag(OF_TX, slot));
+    bytes += f->len;
   }
   d->counts.tx_frames += count;
   d->counts.tx_bytes += bytes;
@@ -545,12 +455,13 @@ static void frames_free(struct frames *d) {
     if (d->rx[i].frame != FRAME_NONE)
       frame_unref(arena, d->rx[i].frame);
   for (uint32_t i = 0; i < TX_SLOTS; i++) {
-    if (d->tx[i] != FRAME_NONE)
-      packet_drop(arena, d->tx[i]);
+    if (d->tx[i] == FRAME_NONE)
+      continue;
+    frame_meta(arena, d->tx[i])->flags &= (uint8_t)~FRAME_SEND_FLAGS;
+    frame_unref(arena, d->tx[i]);
   }
   if (d->overflow != NULL)
-    munmap(d->overflow, overflow_bytes(arena));
-  free(d->vectors);
+    munmap(d->overflow, RX_SLOTS * (size_t)(arena->frame_size + OVERFLOW_BYTES));
   free(d);
 }
 
@@ -563,7 +474,7 @@ static void frames_close(struct hy_device *dev) {
 
 #define FRAMES_OPS(label)                                                                                    \
   {                                                                                                          \
-    .name = label, .rx_burst = frames_rx_burst, .tx_burst = frames_tx_burst, .wait_arm = frames_wait_arm,    \
+    .name = (label), .rx_burst = frames_rx_burst, .tx_burst = frames_tx_burst, .wait_arm = frames_wait_arm,  \
     .wait_fd = frames_wait_fd, .stats = frames_stats, .health = frames_health, .close = frames_close,        \
   }
 static const struct hy_device_ops tap_ops = FRAMES_OPS("tap"), packet_ops = FRAMES_OPS("packet");
@@ -595,21 +506,16 @@ static struct frames *frames_make(struct arena *arena, const struct frames_setup
       .arena = arena,
       .ifindex = setup->ifindex,
       .queue = setup->queue,
-      .frame_bytes_max = arena_packet_room(arena),
-      .caps = (uint8_t)(DEVICE_MULTI | (setup->header ? DEVICE_TX_CSUM : 0) |
-                        (setup->header && setup->tso ? DEVICE_TSO4 | DEVICE_TSO6 : 0)),
-      .packet_frames_max = PACKET_FRAMES_MAX,
+      .frame_bytes_max = room,
+      .caps = setup->header ? DEVICE_TX_CSUM : 0,
+      .packet_frames_max = 1,
       .tx_room = setup->header ? HEADER_BYTES : 0,
-      .tso_bytes_max = TSO_BYTES_MAX,
-      .tso_frames_max = TSO_FRAMES_MAX,
   };
   d->ring.ring_fd = d->bell.fd = -1;
   d->kind = setup->kind;
   d->fd = setup->fd;
   d->interface = setup->interface;
   d->header = setup->header ? HEADER_BYTES : 0;
-  d->bypass = setup->kind == FRAMES_PACKET;
-  d->vectors = calloc(TX_SLOTS, sizeof *d->vectors);
   d->room = room;
   d->reserve = arena->frames / RESERVE_SHARE;
   for (uint32_t i = 0; i < TX_SLOTS; i++) {
@@ -617,7 +523,7 @@ static struct frames *frames_make(struct arena *arena, const struct frames_setup
     d->tx_free[d->ntx_free++] = (uint16_t)i;
   }
   /* Memory that nothing merged is ever put in is never touched, and so costs nothing. */
-  void *overflow = mmap(NULL, overflow_bytes(arena), PROT_READ | PROT_WRITE,
+  void *overflow = mmap(NULL, RX_SLOTS * (size_t)(arena->frame_size + OVERFLOW_BYTES), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   d->overflow = overflow == MAP_FAILED ? NULL : overflow;
   for (uint32_t i = 0; i < RX_SLOTS; i++) {
@@ -634,7 +540,7 @@ static struct frames *frames_make(struct arena *arena, const struct frames_setup
 int frames_open(struct arena *arena, const struct frames_setup *setup, struct frames_obtained *obtained,
                 struct hy_device **out) {
   struct frames *d = frames_make(arena, setup);
-  if (d == NULL || d->overflow == NULL || d->vectors == NULL) {
+  if (d == NULL || d->overflow == NULL) {
     if (d == NULL)
       close(setup->fd);
     else

@@ -12,16 +12,10 @@
  *                 ^ iov[0]                        ^ iov[1]
  *
  * so that an ordinary frame arrives in place and a merged one arrives whole, to be cut
- * into frames of its segments' size (cut.h). Of a frame longer than one of the arena's (a jumbo MTU) the rest
- * moves from there into further ones. One read, the sentinel, waits in the
+ * into frames of its segments' size (cut.h). One read, the sentinel, waits in the
  * kernel. When it has brought something, the next submission carries, before the new
  * sentinel, as many reads that do not wait as the last one filled: under load a call
  * brings up to 32 frames, idle it costs one frame's.
- *
- * Sending. A packet of several frames goes as a vector of them, and one of several TCP segments with the
- * header saying where the kernel, or the card behind it, is to cut it. A packet socket that bypasses the
- * queueing discipline bypasses segmentation in software as well: the first such packet that an interface
- * refuses ends the bypass, and goes again.
  *
  * Calls. A burst sent and the sentinel go in the same submission. A poll that finds the
  * shared flags unset makes no call at all.
@@ -40,7 +34,6 @@ struct frames_setup {
   uint32_t ifindex;   /* the host table's row */
   uint32_t queue;     /* and which of its devices */
   bool header;        /* virtio_net_hdr in front of each frame */
-  bool tso;           /* with it, packets of several TCP segments may be sent */
   uint8_t registered; /* enum hy_request */
 };
 

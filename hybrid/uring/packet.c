@@ -116,10 +116,8 @@ static bool flows_valid(const hy_packet_flow *flows, unsigned n) {
 
 static int config_check(const hy_packet_config *config) {
   if (config->struct_size != sizeof *config || config->mode > HY_PACKET_SHARED ||
-      config->naddrs > HY_PACKET_ADDRS || config->tso > HY_REQUEST_MUST ||
-      !flows_valid(config->flows, config->nflows))
-    return error_detail_set(-EINVAL,
-                            "the configuration makes no sense: struct_size, mode, addrs, tso or flows");
+      config->naddrs > HY_PACKET_ADDRS || !flows_valid(config->flows, config->nflows))
+    return error_detail_set(-EINVAL, "the configuration makes no sense: struct_size, mode, addrs or flows");
   for (unsigned i = 0; i < config->naddrs; i++)
     if (config->addrs[i].family != 4 && config->addrs[i].family != 6)
       return error_detail_set(-EINVAL,
@@ -224,7 +222,7 @@ fail:
 /* A socket of hy_packet_open(), perhaps in another process. */
 static int socket_check(const hy_packet_config *config, uint32_t *interface, hy_packet_obtained *got) {
   int fd = config->packet_fd;
-  struct sockaddr_ll bound;
+  struct sockaddr_ll bound = {0};
   socklen_t len = sizeof bound;
   int on = 0;
   socklen_t on_len = sizeof on;
@@ -259,7 +257,7 @@ int hy_packet_open(const hy_packet_config *config) {
 int hy_packet_attach(hy_shard *shard, const hy_packet_config *config, hy_packet_obtained *obtained) {
   error_detail_clear();
   struct quiet *quiet = NULL;
-  hy_packet_obtained got = {.offload = 1, .tso = config->tso != HY_REQUEST_NO};
+  hy_packet_obtained got = {.offload = 1};
   int status = config_check(config);
   if (status < 0) {
     if (config->packet_fd >= 0)
@@ -277,7 +275,6 @@ int hy_packet_attach(hy_shard *shard, const hy_packet_config *config, hy_packet_
       .interface = interface,
       .ifindex = config->ifindex ? config->ifindex : interface,
       .header = true,
-      .tso = got.tso,
   };
   struct frames_obtained frames;
   struct hy_device *dev;

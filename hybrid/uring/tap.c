@@ -125,9 +125,7 @@ static int tap_open(const hy_tap_config *config, int *fd, bool *header, hy_tap_o
     goto fail;
   }
   got->offload = *header && wants && offload_set(*fd);
-  got->tso = got->offload && config->tso != HY_REQUEST_NO;
-  if ((config->offload == HY_REQUEST_MUST && !got->offload) ||
-      (config->tso == HY_REQUEST_MUST && !got->tso)) {
+  if (config->offload == HY_REQUEST_MUST && !got->offload) {
     status = -EOPNOTSUPP;
     error_detail_set(status, "%s cannot leave checksums and segmentation to us: open it with IFF_VNET_HDR",
                      request.ifr_name);
@@ -147,18 +145,16 @@ int hy_tap_attach(hy_shard *shard, const hy_tap_config *config, hy_tap_obtained 
   error_detail_clear();
   hy_tap_obtained got = {0};
   if (config->struct_size != sizeof *config || config->offload > HY_REQUEST_MUST ||
-      config->registered > HY_REQUEST_MUST || config->tso > HY_REQUEST_MUST ||
-      config->name[HY_IFNAME_BYTES - 1] != '\0') {
+      config->registered > HY_REQUEST_MUST || config->name[HY_IFNAME_BYTES - 1] != '\0') {
     if (config->tap_fd >= 0)
       close(config->tap_fd);
-    return error_detail_set(
-        -EINVAL, "the configuration makes no sense: struct_size, name, offload, registered or tso");
+    return error_detail_set(-EINVAL,
+                            "the configuration makes no sense: struct_size, name, offload or registered");
   }
   struct frames_setup setup = {.kind = FRAMES_TAP, .registered = config->registered};
   int status = tap_open(config, &setup.fd, &setup.header, &got);
   if (status < 0)
     return status;
-  setup.tso = got.tso;
   setup.interface = got.ifindex;
   setup.queue = config->queue;
   setup.ifindex = config->ifindex ? config->ifindex : got.ifindex;

@@ -64,7 +64,7 @@ def test_a_connection_is_answered_and_the_stack_says_when_it_wants_to_run_next(w
 def test_a_frame_that_does_not_fit_is_refused(wired) -> None:
     _shard, wire = wired
     with pytest.raises(hybrid.QueueError):
-        wire.inject(b"\0" * 4000)
+        wire.inject(b"\0" * 70_000)
     assert wire.collect() is None
 
 
