@@ -36,6 +36,7 @@ from hybrid.api.wire import Wire
 from hybrid.errors import HybridError
 
 __all__ = [
+    "DPDK_PREFIX_BYTES",
     "AbortedError",
     "Address",
     "AddressInUseError",
@@ -46,7 +47,6 @@ __all__ = [
     "CancelledError",
     "Clock",
     "Config",
-    "DPDK_PREFIX_BYTES",
     "DpdkObtained",
     "DpdkPort",
     "Event",

@@ -93,7 +93,9 @@ static int attach_as(hy_steer *steer, const char *object, uint32_t flags, hy_ste
     int loaded = steer_load_object(steer, object, false, error);
     if (loaded)
       return loaded;
-    err = link_create(steer, flags);
+    int without = link_create(steer, flags);
+    /* The first refusal says what the driver can't do; the second may be about anything. */
+    err = without == 0 || somebody_else(without) ? without : err;
   }
   return err;
 }
@@ -122,6 +124,9 @@ static int attach_link(hy_steer *steer, const char *object, hy_steer_error *erro
     if (occupied)
       return occupied;
   }
+  /* Some drivers and kernels say so of a mode that they don't have; our arguments are right elsewhere. */
+  if (err == -EINVAL)
+    err = -EOPNOTSUPP;
   return steer_fail(error, err, "%s refuses the XDP program in %s mode: %s", meta->ifname,
                     meta->obtained == HY_XDP_NATIVE ? "native" : "generic", strerror(-err));
 }

@@ -24,4 +24,6 @@ def test_nothing_public_is_left_off_the_list() -> None:
 
 
 def test_the_list_is_sorted_so_that_two_changes_to_it_merge() -> None:
-    assert sorted(hybrid.__all__) == hybrid.__all__
+    # Constants, classes, functions, as the linter wants it.
+    kind = {name: 0 if name.isupper() else 1 if name[0].isupper() else 2 for name in hybrid.__all__}
+    assert sorted(hybrid.__all__, key=lambda name: (kind[name], name)) == hybrid.__all__

@@ -10,7 +10,8 @@
  *     stats                        every counter by its name
  *     grab                         takes frames until there are none; "count"
  *     release                      gives back what "grab" took and "pop ... hold" kept
- *     nap MS                       looks at no orders until something happens, or MS have passed
+ *     nap MS ID                    looks at no orders until something happens, or MS have passed, and then
+ *                                  answers under that ID
  *
  * and these are answered when they are done:
  *
@@ -154,9 +155,10 @@ static void order_release(const struct order *o) {
 }
 
 static void order_nap(const struct order *o) {
-  o->a->nap_id = o->id;
+  o->a->nap_id = strtoull(o->second, NULL, 10);
   o->a->nap_from_ns = agent_now_ns();
   o->a->nap_until_ns = o->a->nap_from_ns + o->number * 1000000ull;
+  answer(o->a, o->id, 0);
 }
 
 void orders_nap_over(struct agent *a, unsigned events) {

@@ -210,8 +210,17 @@ class AgentEnd:
         self.order("release").result()
 
     def nap(self, most_ms: int) -> Pending:
-        """Looks at no orders until something happens: ``events`` (0: nothing did) and the ``ns`` it took."""
-        return self.order("nap", most_ms)
+        """Looks at no orders until something happens: ``events`` (0: nothing did) and the ``ns`` it took.
+
+        When this returns it has begun: what happens from now on ends it.
+        """
+        future: Future[Outcome] = Future()
+        with self._lock:
+            self._order_count += 1
+            number = self._order_count
+            self._waiting[number] = future
+        self.order("nap", most_ms, number).result()
+        return Pending(future, f"{self.name}: nap", number)
 
     def tidy(self) -> None:
         if not self.alive:
