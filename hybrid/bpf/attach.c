@@ -86,22 +86,29 @@ static bool somebody_else(int err) {
   return err == -EBUSY || err == -EEXIST;
 }
 
+/*
+ * Loads the programs again, of the other kind. The devmap belongs to programs of the kind that was loaded first
+ * (the kernel refuses others), so they get a new one.
+ */
+static int reload(hy_steer *steer, const char *object, bool fragments, hy_steer_error *error) {
+  steer_fd_close(&steer->map_fds[STEER_MAP_PORTS]);
+  return steer_load_object(steer, object, fragments, error);
+}
+
 /* In one mode: a driver that refuses a program which takes fragments may take one that doesn't. */
 static int attach_as(hy_steer *steer, const char *object, uint32_t flags, hy_steer_error *error) {
   int err = link_create(steer, flags);
   if (err && !somebody_else(err) && steer->fragments) {
-    int loaded = steer_load_object(steer, object, false, error);
-    if (loaded)
-      return loaded;
-    int without = link_create(steer, flags);
-    /* The first refusal says what the driver can't do; the second may be about anything. */
-    err = without == 0 || somebody_else(without) ? without : err;
+    err = reload(steer, object, false, error);
+    if (!err)
+      err = link_create(steer, flags);
   }
   return err;
 }
 
 static int attach_link(hy_steer *steer, const char *object, hy_steer_error *error) {
   struct steer_meta *meta = &steer->meta;
+  const bool best = steer->fragments;
   int err = -EOPNOTSUPP;
   if (meta->requested != HY_XDP_GENERIC) {
     err = attach_as(steer, object, XDP_FLAGS_DRV_MODE, error);
@@ -110,9 +117,9 @@ static int attach_link(hy_steer *steer, const char *object, hy_steer_error *erro
   if (err && !somebody_else(err) && meta->requested != HY_XDP_NATIVE) {
     if (meta->requested == HY_XDP_AUTO)
       snprintf(meta->note, sizeof(meta->note), "the driver refused native mode: %s", strerror(-err));
-    if (!steer->fragments)
-      steer_load_best(steer, object, error);
-    err = attach_as(steer, object, XDP_FLAGS_SKB_MODE, error);
+    err = steer->fragments == best ? 0 : reload(steer, object, best, error);
+    if (!err)
+      err = attach_as(steer, object, XDP_FLAGS_SKB_MODE, error);
     meta->obtained = HY_XDP_GENERIC;
   }
   meta->fragments = steer->fragments;
@@ -124,9 +131,6 @@ static int attach_link(hy_steer *steer, const char *object, hy_steer_error *erro
     if (occupied)
       return occupied;
   }
-  /* Some drivers and kernels say so of a mode that they don't have; our arguments are right elsewhere. */
-  if (err == -EINVAL)
-    err = -EOPNOTSUPP;
   return steer_fail(error, err, "%s refuses the XDP program in %s mode: %s", meta->ifname,
                     meta->obtained == HY_XDP_NATIVE ? "native" : "generic", strerror(-err));
 }
@@ -194,9 +198,9 @@ static int attach_locked(hy_steer *steer, const char *object, const char *direct
   if (!err)
     err = steer_rules_init(steer, error);
   if (!err)
-    err = pin_maps(steer, staging, error);
-  if (!err)
     err = attach_link(steer, object, error);
+  if (!err) /* not before: attaching may have made others */
+    err = pin_maps(steer, staging, error);
   if (!err)
     err = meta_write(steer, error);
   if (!err)

@@ -57,6 +57,8 @@ def test_auto_is_generic_where_the_driver_cannot_and_says_why(veth: Veth) -> Non
         obtained = steering.obtained
         assert (obtained.requested, obtained.mode) == (XdpMode.AUTO, XdpMode.GENERIC)
         assert "native" in obtained.note
+        assert "not supported" in obtained.note  # what the driver says, not what came of trying otherwise
+        assert obtained.fragments  # asked for again in the other mode
         steering.detach()
 
 
@@ -64,6 +66,7 @@ def test_native_where_the_driver_cannot_is_refused(veth: Veth) -> None:
     with pytest.raises(HybridError) as refused:
         Steering.attach("lo", XdpMode.NATIVE)
     assert "lo" in refused.value.message
+    assert refused.value.errno == errno.EOPNOTSUPP
     assert refused.value.remedy
     assert inspect("lo") is None
     assert not pin_directory("lo").exists()
