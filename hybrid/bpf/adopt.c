@@ -73,12 +73,5 @@ int hy_steer_adopt(uint32_t ifindex, hy_steer **out, hy_steer_error *error) {
                      "the XDP program of interface %u is not hybrid's for DPDK ports: give the port "
                      "xdp_prog=, with the path of steer-dpdk.bpf.o",
                      ifindex);
-  if (!err)
-    err = steer_rules_init(steer, error);
-  if (err) {
-    hy_steer_close(steer);
-    return err;
-  }
-  *out = steer;
-  return 0;
+  return steer_finish(steer, err, out, error);
 }

@@ -73,6 +73,11 @@ void steer_init(hy_steer *steer);
  * takes frames larger than a buffer (Linux 5.18).
  */
 int steer_load_object(hy_steer *steer, const char *path, bool fragments, hy_steer_error *error);
+/*
+ * The end of what makes a hy_steer that is not attached: *out, ready for rules; or where err is an error, or
+ * this fails, nothing, and steer is closed.
+ */
+int steer_finish(hy_steer *steer, int err, hy_steer **out, hy_steer_error *error);
 /* With fragments, or without them where the kernel has none. */
 int steer_load_best(hy_steer *steer, const char *path, hy_steer_error *error);
 void steer_fini(hy_steer *steer);

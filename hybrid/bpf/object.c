@@ -144,20 +144,22 @@ int steer_load_best(hy_steer *steer, const char *path, hy_steer_error *error) {
   return err == -EINVAL ? steer_load_object(steer, path, false, error) : err;
 }
 
+int steer_finish(hy_steer *steer, int err, hy_steer **out, hy_steer_error *error) {
+  if (!err)
+    err = steer_rules_init(steer, error);
+  if (err)
+    hy_steer_close(steer);
+  else
+    *out = steer;
+  return err;
+}
+
 int hy_steer_load(const char *object, hy_steer **out, hy_steer_error *error) {
   hy_steer *steer = malloc(sizeof(*steer));
   if (!steer)
     return steer_fail(error, -ENOMEM, "out of memory");
   steer_init(steer);
-  int err = steer_load_best(steer, object, error);
-  if (!err)
-    err = steer_rules_init(steer, error);
-  if (err) {
-    hy_steer_close(steer);
-    return err;
-  }
-  *out = steer;
-  return 0;
+  return steer_finish(steer, steer_load_best(steer, object, error), out, error);
 }
 
 void hy_steer_close(hy_steer *steer) {
