@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/addr.h"
 #include "core/shard.h"
 
 uint64_t hy_now(const hy_shard *shard) {
@@ -272,6 +273,14 @@ int hy_accept(hy_shard *shard, hy_qd qd, hy_qt *qt) {
   return rc;
 }
 
+/* Whom nobody can connect to is refused here, whatever would carry it. */
+static int peer_check(const struct queue *q, const hy_addr *peer) {
+  if (peer->port == 0 || (peer->family != 4 && peer->family != 6) || ip_is_zero(peer->ip) ||
+      ip_is_multicast(peer->ip))
+    return -EINVAL;
+  return q->bound && q->local.family != 0 && q->local.family != peer->family ? -EAFNOSUPPORT : 0;
+}
+
 int hy_connect(hy_shard *shard, hy_qd qd, const hy_addr *peer, hy_qt *qt) {
   struct queue *q;
   uint32_t token;
@@ -279,8 +288,12 @@ int hy_connect(hy_shard *shard, hy_qd qd, const hy_addr *peer, hy_qt *qt) {
   if (rc < 0)
     return rc;
   bool was_placed = q->placed;
-  place_connect(shard, q, peer);
-  rc = finish(shard, q->transport->ops->connect(q->transport, q, peer, token), token, qt);
+  rc = peer_check(q, peer);
+  if (rc == 0) {
+    place_connect(shard, q, peer);
+    rc = q->transport->ops->connect(q->transport, q, peer, token);
+  }
+  rc = finish(shard, rc, token, qt);
   if (rc < 0)
     unplace(shard, q, was_placed);
   return rc;

@@ -26,6 +26,7 @@ struct transport_ops {
   int (*bind)(void *t, struct queue *q, const hy_addr *local);
   int (*listen)(void *t, struct queue *q, int backlog);
   int (*accept)(void *t, struct queue *q, uint32_t token);
+  /* peer: an address that can be connected to, of the family that the queue is bound to. */
   int (*connect)(void *t, struct queue *q, const hy_addr *peer, uint32_t token);
   /* give: the references of sga become the transport's. token may be TOKEN_NONE. */
   int (*push)(void *t, struct queue *q, const hy_sga *sga, const hy_addr *peer, uint32_t token, bool give);

@@ -90,9 +90,7 @@ static int op_accept(void *t, struct queue *q, uint32_t token) {
 
 static int connect_datagram(struct stack *st, struct queue *q, const hy_addr *peer, uint32_t token) {
   if (!q->bound) {
-    hy_addr any = {.family = peer->family};
-    if (peer->family == 4)
-      ip_map4(any.ip, any.ip);
+    hy_addr any = addr_any(peer->family);
     int rc = op_bind(st, q, &any);
     if (rc < 0)
       return rc;
@@ -104,11 +102,6 @@ static int connect_datagram(struct stack *st, struct queue *q, const hy_addr *pe
 
 static int op_connect(void *t, struct queue *q, const hy_addr *peer, uint32_t token) {
   struct stack *st = t;
-  if (peer->port == 0 || (peer->family != 4 && peer->family != 6) || ip_is_zero(peer->ip) ||
-      ip_is_multicast(peer->ip))
-    return -EINVAL;
-  if (q->bound && q->local.family != 0 && q->local.family != peer->family)
-    return -EAFNOSUPPORT;
   if (q->kind == QUEUE_DGRAM)
     return connect_datagram(st, q, peer, token);
   if (q->kind != QUEUE_STREAM)
@@ -214,9 +207,7 @@ static __attribute__((noinline)) int datagram_push(struct stack *st, struct queu
   if (!q->bound) {
     if (!peer)
       return -EDESTADDRREQ;
-    hy_addr any = {.family = peer->family};
-    if (peer->family == 4)
-      ip_map4(any.ip, any.ip);
+    hy_addr any = addr_any(peer->family);
     int rc = op_bind(st, q, &any);
     if (rc < 0)
       return rc;

@@ -3,9 +3,7 @@
 #ifndef HYBRID_TCP_WIRE_H
 #define HYBRID_TCP_WIRE_H
 
-#include <stdbool.h>
-#include <stdint.h>
-#include <string.h>
+#include "core/addr.h"
 
 static inline uint16_t load16(const uint8_t *p) {
   uint16_t v;
@@ -81,37 +79,5 @@ enum {
 
 /* nop, nop, kind 8, length 10: RFC 7323 appendix A's recommended layout, as one word to compare. */
 #define TCP_TS_WORD 0x0101080au
-
-/* The first 12 bytes of an IPv4-mapped IPv6 address. */
-static inline void ip_map4(uint8_t out[16], const uint8_t ip4[4]) {
-  uint32_t ip;
-  memcpy(&ip, ip4, 4);
-  /* In whole words, as they will be read again. */
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  uint64_t words[2] = {0, (uint64_t)ip << 32 | 0xffff0000u};
-#else
-  uint64_t words[2] = {0, 0xffffull << 32 | ip};
-#endif
-  memcpy(out, words, 16);
-}
-static inline bool ip_is_4(const uint8_t ip[16]) {
-  uint64_t hi;
-  memcpy(&hi, ip, 8);
-  return hi == 0 && load32(ip + 8) == 0xffff;
-}
-static inline bool ip_is_zero(const uint8_t ip[16]) {
-  uint64_t w[2];
-  memcpy(w, ip, 16);
-  return w[1] == 0 ? w[0] == 0 : ip_is_4(ip) && load32(ip + 12) == 0;
-}
-static inline bool ip_is_multicast(const uint8_t ip[16]) {
-  return ip_is_4(ip) ? (ip[12] & 0xf0) == 0xe0 : ip[0] == 0xff;
-}
-static inline bool ip_equal(const uint8_t a[16], const uint8_t b[16]) {
-  uint64_t x[2], y[2];
-  memcpy(x, a, 16);
-  memcpy(y, b, 16);
-  return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
-}
 
 #endif

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tcp/wire.h"
+#include "core/addr.h"
 #include "uring/stream.h"
 
 static struct sock *sock_of(const struct uring *u, const struct queue *q) {
@@ -68,9 +68,7 @@ static int op_accept(void *t, struct queue *q, uint32_t token) {
 }
 
 static int bind_any(struct uring *u, struct queue *q, uint8_t family) {
-  hy_addr any = {.family = family};
-  if (family == 4)
-    ip_map4(any.ip, any.ip);
+  hy_addr any = addr_any(family);
   return op_bind(u, q, &any);
 }
 
@@ -89,11 +87,6 @@ static int connect_datagrams(struct uring *u, struct queue *q, const hy_addr *pe
 
 static int op_connect(void *t, struct queue *q, const hy_addr *peer, uint32_t token) {
   struct uring *u = t;
-  if (peer->port == 0 || (peer->family != 4 && peer->family != 6) || ip_is_zero(peer->ip) ||
-      ip_is_multicast(peer->ip))
-    return -EINVAL;
-  if (q->bound && q->local.family != 0 && q->local.family != peer->family)
-    return -EAFNOSUPPORT;
   if (q->kind == QUEUE_DGRAM)
     return connect_datagrams(u, q, peer, token);
   if (q->kind != QUEUE_STREAM)
