@@ -169,9 +169,7 @@ static __attribute__((noinline)) bool rx_join(struct afxdp *x, uint32_t index, b
     x->partial = index;
     x->partial_frames = 0;
   } else {
-    struct frame *tail = frame_meta(arena, x->partial_tail);
-    tail->more = index;
-    tail->flags |= FRAME_MORE;
+    packet_link(arena, x->partial_tail, index);
   }
   x->partial_tail = index;
   x->partial_frames++;

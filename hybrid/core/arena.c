@@ -136,8 +136,7 @@ uint32_t packet_make(struct arena *arena, const uint8_t *bytes, uint32_t len, ui
     if (head == FRAME_NONE) {
       head = index;
     } else {
-      frame_meta(arena, tail)->more = index;
-      frame_meta(arena, tail)->flags |= FRAME_MORE;
+      packet_link(arena, tail, index);
     }
     tail = index;
     bytes += some;

@@ -189,6 +189,12 @@ static inline uint32_t packet_frames(const struct arena *arena, uint32_t head) {
 
 /* One reference on each frame of a packet that was received, or that will not be sent any more. */
 void packet_drop(struct arena *arena, uint32_t head);
+/* The packet that ended with `tail` goes on in `next`. */
+static inline void packet_link(struct arena *arena, uint32_t tail, uint32_t next) {
+  struct frame *f = frame_meta(arena, tail);
+  f->more = next;
+  f->flags |= FRAME_MORE;
+}
 /* Shortens a packet to its first `bytes`, of which there are as many at least; frames behind them are
  * dropped. */
 void packet_cut(struct arena *arena, uint32_t head, uint32_t bytes);

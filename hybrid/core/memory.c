@@ -105,8 +105,7 @@ static uint32_t lane_copy(const struct lane *lane, uint32_t at, uint32_t n, stru
           packet_drop(arena, head);
           return FRAME_NONE;
         }
-        f->more = fresh;
-        f->flags |= FRAME_MORE;
+        packet_link(arena, tail, fresh);
         tail = fresh;
         f = frame_meta(arena, tail);
       }

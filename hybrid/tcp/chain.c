@@ -54,9 +54,7 @@ uint16_t packet_leave_checksum(struct stack *st, uint32_t frame, const uint8_t *
 }
 
 static void link_in(struct stack *st, struct chain *chain, uint32_t frame, bool open) {
-  struct frame *tail = frame_meta(st->arena, chain->tail);
-  tail->more = frame;
-  tail->flags |= FRAME_MORE;
+  packet_link(st->arena, chain->tail, frame);
   chain->tail = frame;
   chain->frames++;
   chain->open = open;
