@@ -272,6 +272,18 @@ static inline void sock_wants(struct uring *u, struct sock *s) {
   u->run_tail = index;
 }
 
+/* At the end of what waits to be read. */
+static inline void rx_append(struct uring *u, struct sock *s, uint32_t frame) {
+  struct arena *arena = &u->shard->arena;
+  frame_meta(arena, frame)->next = FRAME_NONE;
+  if (s->rx.head == FRAME_NONE)
+    s->rx.head = frame;
+  else
+    frame_meta(arena, s->rx.tail)->next = frame;
+  s->rx.tail = frame;
+  s->rx_frames++;
+}
+
 /* A submission about a socket; the pass has seen to it that there is room. */
 static inline struct io_uring_sqe *sqe_take(struct uring *u) {
   struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);

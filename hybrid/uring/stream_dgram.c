@@ -40,13 +40,7 @@ static void keep(struct uring *u, struct sock *s, uint32_t frame, const struct i
   }
   f->off = f->head = (uint16_t)(f->off + front);
   f->len = (uint16_t)head.payloadlen;
-  f->next = FRAME_NONE;
-  if (s->rx.head == FRAME_NONE)
-    s->rx.head = frame;
-  else
-    frame_meta(arena, s->rx.tail)->next = frame;
-  s->rx.tail = frame;
-  s->rx_frames++;
+  rx_append(u, s, frame);
   stats_of(u)->kernel_datagrams_in++;
 }
 

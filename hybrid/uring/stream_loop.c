@@ -252,9 +252,10 @@ uint64_t stream_deadline(void *t) {
   return first;
 }
 
+/* A pass that was left to the application is still owed: nothing may be slept through before it. */
 static bool busy(const struct uring *u) {
-  return u->run_head != SOCK_NONE || io_uring_sq_ready(&u->ring) > 0 || io_uring_cq_ready(&u->ring) > 0 ||
-         uring_ring_wants_call(&u->ring);
+  return u->yielded > 0 || u->run_head != SOCK_NONE || io_uring_sq_ready(&u->ring) > 0 ||
+         io_uring_cq_ready(&u->ring) > 0 || uring_ring_wants_call(&u->ring);
 }
 
 int stream_wait_arm(void *t) {

@@ -172,13 +172,7 @@ static void queue_frame(struct uring *u, struct sock *s, uint32_t frame, uint32_
     }
   }
   f->len = (uint16_t)len;
-  f->next = FRAME_NONE;
-  if (s->rx.head == FRAME_NONE)
-    s->rx.head = frame;
-  else
-    frame_meta(arena, s->rx.tail)->next = frame;
-  s->rx.tail = frame;
-  s->rx_frames++;
+  rx_append(u, s, frame);
 }
 
 /* Every frame of a completion; none is kept of a socket that nobody will read. */
