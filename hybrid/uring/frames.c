@@ -252,7 +252,7 @@ static bool cut_slot(struct frames *d, uint32_t number, const struct virtio_net_
   const uint8_t *front = frame_data(d->dev.arena, d->rx[number].frame);
   uint32_t in_frame = len < d->room ? len : d->room;
   uint32_t headers = cut_begin(&d->cut, header, front, in_frame);
-  if (headers == 0 || cut_most(&d->cut) > d->room) {
+  if (headers == 0 || headers == len || cut_most(&d->cut) > d->room) {
     d->cut.left = 0;
     return false;
   }

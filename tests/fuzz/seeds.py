@@ -100,9 +100,27 @@ def conversation() -> Iterable[bytes]:
     yield record(0, bytes(12) + bytes.fromhex("8100000181000002") + ipv4)
 
 
+def cut() -> Iterable[bytes]:
+    """A virtio_net_hdr, then a merged packet of 2,500 bytes of payload."""
+    ipv4 = b"\x45" + bytes(8) + b"%c" + bytes(10)
+    ipv6 = b"\x60" + bytes(5) + b"%c" + bytes(33)
+    tcp = bytes(12) + b"\x50\x19" + bytes(6)
+    udp = bytes(8)
+    for gso, kind, ip, protocol, l4 in (
+        (1, b"\x08\x00", ipv4, b"\x06", tcp),
+        (4, b"\x86\xdd", ipv6, b"\x06", tcp),
+        (5, b"\x08\x00", ipv4, b"\x11", udp),
+        (5, b"\x86\xdd", ipv6, b"\x11", udp),
+    ):
+        for size in (0, 1, 1000, 65535):
+            header = struct.pack("<BBHHHH", 1, gso, 54, size, 34, 16)
+            yield header + bytes(12) + kind + ip % protocol + l4 + bytes(2500)
+
+
 TARGETS: dict[str, Callable[[], Iterable[bytes]]] = {
     "address": address,
     "conversation": conversation,
+    "cut": cut,
     "frames": frames,
     "resp": resp,
 }
