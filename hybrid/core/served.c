@@ -312,8 +312,14 @@ int hy_shard_ready(hy_shard *shard) {
   return go.status;
 }
 
+/* Without room for an answer nothing is taken: a launcher that has stopped must not stop its application. */
+static bool can_answer(int fd) {
+  struct pollfd on = {.fd = fd, .events = POLLOUT};
+  return poll(&on, 1, 0) == 1 && (on.revents & POLLOUT);
+}
+
 void served_chores(struct hy_shard *shard) {
-  for (;;) {
+  while (can_answer(shard->control_fd)) {
     hy_handover_more more;
     int fd = -1;
     unsigned nfds;
