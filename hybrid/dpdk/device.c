@@ -9,6 +9,7 @@
 #include "dpdk/device.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,6 +192,25 @@ static unsigned dpdk_rx_burst(struct hy_device *dev, uint32_t *frames, unsigned 
 
 /* ---- sending ---------------------------------------------------------------------------------------- */
 
+/*
+ * The checksum is left to the port. Whatever protocol it is, the port wants to be told the lengths of what is
+ * in front of it; the field holds the pseudo-header's sum already.
+ */
+static void want_checksum(const struct frame *f, const uint8_t *bytes, struct rte_mbuf *m) {
+  uint32_t l2 = 14;
+  while (bytes[l2 - 2] == 0x81 || bytes[l2 - 2] == 0x88) /* VLAN tags */
+    l2 += 4;
+  bool four = bytes[l2] >> 4 == 4;
+  uint8_t protocol = four ? bytes[l2 + 9] : bytes[l2 + 6];
+  m->l2_len = l2 & 0x7f;
+  uint32_t l4 = (uint32_t)(f->csum_start - f->off);
+  m->l3_len = (l4 - l2) & 0x1ff;
+  m->l4_len =
+      protocol == IPPROTO_TCP ? (bytes[l4 + 12] >> 4) * 4u : 8; /* net_tap works on a copy of so much */
+  m->ol_flags = (four ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6) |
+                (protocol == IPPROTO_TCP ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM);
+}
+
 /* The mbuf of a frame that is to be sent, or of a copy of it; NULL: no frame for the copy. */
 static struct rte_mbuf *to_mbuf(struct dpdk *x, uint32_t index, uint32_t *sent_as) {
   struct arena *arena = x->dev.arena;
@@ -204,6 +224,8 @@ static struct rte_mbuf *to_mbuf(struct dpdk *x, uint32_t index, uint32_t *sent_a
     struct frame *c = frame_meta(arena, copy);
     c->off = f->off;
     c->len = f->len;
+    c->flags = f->flags & FRAME_CSUM_PARTIAL;
+    c->csum_start = f->csum_start;
     memcpy(frame_data(arena, copy), frame_data(arena, index), f->len);
     x->counts.copied++;
     *sent_as = copy;
@@ -216,6 +238,8 @@ static struct rte_mbuf *to_mbuf(struct dpdk *x, uint32_t index, uint32_t *sent_a
   m->data_len = f->len;
   m->pkt_len = f->len;
   m->ol_flags = 0;
+  if (f->flags & FRAME_CSUM_PARTIAL)
+    want_checksum(f, frame_data(arena, *sent_as), m);
   return m;
 }
 
@@ -394,9 +418,12 @@ static struct dpdk *device_make(struct arena *arena, const hy_dpdk_config *confi
       .ifindex = config->ifindex,
       .queue = config->queue,
       .frame_bytes_max = arena->frame_size - front,
+      .packet_frames_max = 1,
   };
   x->port = port;
   x->queue = config->queue;
+  if (config->checksum != HY_REQUEST_NO && port_sends_checksums(port))
+    x->dev.caps |= DEVICE_TX_CSUM;
   x->fd = -1;
   if (port->queues > 1 || (port->driver != NULL && port->driver->gated)) {
     x->gate = gate_take();

@@ -14,6 +14,7 @@
 #include "dpdk/device.h"
 #include "dpdk/match.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -59,6 +60,15 @@ unsigned exception_pass(struct dpdk *x, struct rte_mbuf **mbufs, unsigned n) {
 
 /* ---- the tap ----------------------------------------------------------------------------------------- */
 
+/* The application may have taps of its own, with signals of its own. */
+static bool is_net_taps(int signal_number) {
+  struct sigaction now;
+  Dl_info where;
+  return sigaction(signal_number, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) &&
+         dladdr((void *)(uintptr_t)now.sa_sigaction, &where) != 0 && where.dli_fname != NULL &&
+         strstr(where.dli_fname, "librte_net_tap") != NULL;
+}
+
 /*
  * net_tap has the kernel send the process a real-time signal for each frame, so that it need not ask an empty
  * tap. The application's threads would get these, and wake with EINTR. Without the signal net_tap asks each
@@ -71,7 +81,7 @@ void tap_quieten(void) {
     ssize_t n = readlink(link, target, sizeof target - 1);
     target[n > 0 ? n : 0] = '\0';
     int signal_number = strcmp(target, "/dev/net/tun") == 0 ? fcntl(fd, F_GETSIG) : 0;
-    if (signal_number < SIGRTMIN)
+    if (signal_number < SIGRTMIN || !is_net_taps(signal_number))
       continue;
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_ASYNC);
     struct sigaction none = {.sa_handler = SIG_DFL};

@@ -262,12 +262,19 @@ static struct pool *pool_of(const struct port *port, uint16_t queue) {
   return port->devices[queue]->pool;
 }
 
+enum { TX_CHECKSUMS = RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM };
+
+bool port_sends_checksums(const struct port *port) {
+  return (port->info.tx_offload_capa & TX_CHECKSUMS) == TX_CHECKSUMS;
+}
+
 static int configure(struct port *port, const hy_dpdk_config *config, bool interrupt) {
   struct rte_eth_conf conf = {0};
   bool checksum = config->checksum != HY_REQUEST_NO;
   const uint64_t rx =
       RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
   port->rx_offloads = checksum ? port->info.rx_offload_capa & rx : 0;
+  port->tx_offloads = checksum && port_sends_checksums(port) ? TX_CHECKSUMS : 0;
   port->rss = port->queues > 1
                   ? port->info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP)
                   : 0;

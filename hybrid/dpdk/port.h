@@ -87,6 +87,8 @@ void port_leave(struct port *port, uint16_t queue);
 void port_drop_unused(struct port *port);
 /* Is what is behind it gone? 0 or a negative errno. */
 int port_health(const struct port *port);
+/* Can it complete the checksums of both protocols? It is asked to then, unless the configuration says no. */
+bool port_sends_checksums(const struct port *port);
 void port_obtained(const struct port *port, hy_dpdk_obtained *out);
 
 void ports_lock(void);

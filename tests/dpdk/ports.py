@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,8 @@ KINDS = {
 class DpdkApp(DeviceApp):
     """``frames-app`` on a DPDK port. ``peer`` is the side whose kernel it talks to."""
 
+    tap = TAP
+
     def __init__(
         self,
         lab: Lab,
@@ -47,21 +48,14 @@ class DpdkApp(DeviceApp):
         kind: str,
         *,
         devargs: str | None = None,
-        checksum: int = 0,
         shared: bool = False,
         **environment: str,
     ) -> None:
         """``shared``: on the kernel's own address, with its neighbours, as the policy's flows are."""
-        self.lab = lab
-        self.side = lab.server
-        self.log = log
+        self._begin(lab, log)
         self.kind = kind
         self.ends = SHARED_ENDS if shared else TAP_ENDS if kind == "tap" else OWN_ENDS
         self.peer = lab.server if kind == "tap" else lab.client
-        self._told: dict[str, dict[str, Any]] = {}
-        self._news = threading.Condition()
-        self._serial = 0
-        self._ended = False
         self._arguments = [
             "env",
             *(f"{name}={value}" for name, value in environment.items()),
@@ -78,17 +72,6 @@ class DpdkApp(DeviceApp):
             for family in (4, 6):
                 self._arguments += ["via", self.ends.theirs[family], lab.client.mac]
         self.start()
-
-    def interface_up(self) -> None:
-        if self.kind != "tap":
-            return
-        for command in (
-            ["sysctl", "-q", "-w", f"net.ipv6.conf.{TAP}.accept_dad=0"],
-            ["ip", "link", "set", TAP, "up"],
-            ["ip", "addr", "add", f"{TAP_ENDS.theirs[4]}/24", "dev", TAP],
-            ["ip", "addr", "add", f"{TAP_ENDS.theirs[6]}/64", "dev", TAP, "nodad"],
-        ):
-            self.side.run(command)
 
 
 def failure(lab: Lab, devargs: str, *, wrap: tuple[str, ...] = (), **environment: str) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
 
 from tests.dpdk.ports import KINDS, DpdkApp
-from tests.netns.peers import MIB, Meet, Received, random_bytes
+from tests.netns.conversations import both_ways, echoed, kernel_sends, we_send
+from tests.netns.peers import MIB, Meet, random_bytes
 
 pytestmark = pytest.mark.netns
 
@@ -20,48 +20,33 @@ def app(request: pytest.FixtureRequest, dpdk_apps: Callable[[str], DpdkApp]) -> 
 
 @pytest.mark.parametrize("size", [1, MIB, 64 * MIB])
 def test_what_the_kernel_sends_arrives(app: DpdkApp, meet: Meet, family: int, size: int) -> None:
-    data = random_bytes(size)
-    peer, name = meet("take", family)
-    with peer:
-        peer.send_all(data)
-        peer.end()
-        assert peer.answer() == Received.of(data)
-    assert app.result(name)["status"] == 0
+    kernel_sends(app, meet, family, size)
 
 
 @pytest.mark.parametrize("size", [1, MIB, 64 * MIB])
 def test_what_we_send_arrives(app: DpdkApp, meet: Meet, family: int, size: int) -> None:
-    peer, name = meet(f"send {size}", family)
-    with peer:
-        received = peer.read_all()
-    ours = app.result(name)
-    assert received == Received(size, ours["crc_out"])
-    assert ours["status"] == 0
+    we_send(app, meet, family, size)
 
 
 def test_both_ways_at_once(app: DpdkApp, meet: Meet) -> None:
-    data = random_bytes(8 * MIB)
-    peer, name = meet("echo")
-    with peer:
-        sender = threading.Thread(target=lambda: (peer.send_all(data), peer.end()))
-        sender.start()
-        assert peer.read_all() == Received.of(data)
-        sender.join()
-    assert app.result(name)["status"] == 0
+    both_ways(app, meet, 8 * MIB)
 
 
 def test_frames_are_moved_in_place_and_counted(app: DpdkApp, meet: Meet) -> None:
     before = app.stats()
-    data = random_bytes(MIB)
     peer, name = meet("echo")
     with peer:
-        sender = threading.Thread(target=lambda: (peer.send_all(data), peer.end()))
-        sender.start()
-        peer.read_all()
-        sender.join()
+        echoed(peer, random_bytes(MIB))
     app.result(name)
     after = app.stats()
     gained = {key: after[key] - before[key] for key in before if isinstance(before[key], int)}
     assert gained["device_rx_bytes"] > MIB and gained["device_tx_bytes"] > MIB
     assert gained["device_rx_frames"] >= gained["tcp_in"] > 0
     assert gained["device_copied"] <= gained["tcp_retransmits"]
+
+
+def test_checksums_are_left_to_a_port_that_completes_them(app: DpdkApp, meet: Meet, family: int) -> None:
+    before = app.stats()["checksums_left"]
+    we_send(app, meet, family, MIB)
+    left = app.stats()["checksums_left"] - before
+    assert (left > 0) == (app.obtained["tx_checksum"] == 1)
