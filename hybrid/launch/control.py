@@ -6,6 +6,7 @@ without privileges, so it is parsed as such: by size and magic, with bounds on e
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ READY_BYTES = ffi.sizeof("hy_ready")
 ATTACHED_BYTES = ffi.sizeof("hy_attached")
 MESSAGE_MAX = max(READY_BYTES, ATTACHED_BYTES, NOTICE_BYTES) + 1
 ENVIRONMENT = "HYBRID_CONTROL"
+_ERRNO_MAX = 4095  # as the kernel bounds them
 
 _PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
@@ -214,7 +216,7 @@ def parse(datagram: bytes) -> Ready | Attached | Notice | None:
     if c.magic != MAGIC or c.ndevices > DEVICES_MAX:
         return None
     obtained = tuple(_obtained(c.devices[i]) for i in range(c.ndevices))
-    return Ready(obtained, c.kernel, _text(c.kernel_note))
+    return Ready(obtained, _status(c.kernel), _text(c.kernel_note))
 
 
 def _obtained(c: CData) -> DeviceObtained:
@@ -229,14 +231,20 @@ def _obtained(c: CData) -> DeviceObtained:
         shared_umem=bool(o.shared_umem),
         tx_checksum=bool(o.tx_checksum),
         packet_bytes_max=o.packet_bytes_max,
-        status=c.status,
+        status=_status(c.status),
         note=_text(c.note),
     )
 
 
+def _status(said: int) -> int:
+    """A negative errno, 0 or 1; whatever else a program says was never the kernel's."""
+    return said if -_ERRNO_MAX <= said <= 1 else -errno.EPROTO
+
+
 def _text(array: CData) -> str:
-    """Bounded by the array, whatever is in it."""
-    return bytes(ffi.buffer(array)).split(b"\0", 1)[0].decode("utf-8", "replace")
+    """Bounded by the array, whatever is in it, and nothing that a terminal would obey."""
+    text = bytes(ffi.buffer(array)).split(b"\0", 1)[0].decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def send_go(sock: socket.socket, status: int) -> None:

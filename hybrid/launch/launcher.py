@@ -31,7 +31,7 @@ from hybrid.host.table import Rows
 from hybrid.launch import child, control
 from hybrid.launch.control import Attached, Device, DeviceObtained, Handover, Kind, Ready
 from hybrid.launch.devices import Descriptor
-from hybrid.launch.ports import BoundPort, Reservations
+from hybrid.launch.ports import PORTS_MAX, BoundPort, Reservations
 from hybrid.launch.record import Record
 from hybrid.launch.signals import Signals
 from hybrid.launch.slots import Slots
@@ -246,9 +246,9 @@ class _Run:
             return  # reserved as a range by `hybrid apply`
         port = BoundPort.of(notice.protocol, notice.address)
         if port is not None and notice.in_kernel:
-            if port not in self.on_kernel:
+            if port not in self.on_kernel and len(self.on_kernel) < PORTS_MAX:
                 self.on_kernel.append(port)
-            self._describe()
+                self._describe()
             return
         self._reserve(notice.protocol, notice.address)
 
@@ -349,13 +349,23 @@ class _Run:
                 given = self.launch.path.restore(name, self.slots.have)
                 failed |= not given
                 for device, sock in given:
-                    self.coming[device.key] = (device, sock)
-                    self.slots.pending.add(device.key)
-                    control.send_device(self.control, device, sock.fileno(), self.handover.eal)
+                    failed |= not self._give(device, sock)
             except (HybridError, OSError) as error:
                 failed = True
                 _log.debug("%s cannot be bypassed again yet: %s", name, error)
         self.slots.looked(missing, failed)
+
+    def _give(self, device: Device, sock: Descriptor) -> bool:
+        """False: the program does not listen just now, and is given it later."""
+        try:
+            control.send_device(self.control, device, sock.fileno(), self.handover.eal)
+        except (HybridError, OSError) as error:
+            sock.close()
+            _log.debug("%s cannot be given back yet: %s", device.what, error)
+            return False
+        self.coming[device.key] = (device, sock)
+        self.slots.pending.add(device.key)
+        return True
 
     def _on_attached(self, message: Attached) -> None:
         device, sock = self.coming.pop(message.key, (None, None))

@@ -162,6 +162,11 @@ def child() -> int:
     ready.kernel = -95 if mode == "no-kernel" else 0 if handover.kernel.wanted else 1
     if mode == "partly":
         ready.devices[1].status = -95
+    if mode == "hostile":
+        ready.devices[1].status = ready.kernel = -(1 << 31)
+        ready.devices[1].note = b"\x1b[2Jall is well\x07\xff"
+        for port in range(1000, 2000):
+            send(control, NoticeKind.BOUND, port, in_kernel=True)
     if mode == "hangup":
         signal.signal(signal.SIGHUP, lambda *_: say(hangup=True))
     if mode == "stubborn":

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from hybrid.lab import netns
+from hybrid.launch.ports import PORTS_MAX
 from hybrid.launch.record import records
 from tests.host.conftest import Pair, pair  # noqa: F401 - the fixture
 
@@ -316,6 +317,17 @@ def test_only_the_queues_that_the_program_has_go_into_service(launch) -> None:
     assert running.hear("entered") == 1
     assert "queue 1 cannot be bypassed" in running.hear("warning")
     assert running.hear("ready")
+
+
+def test_what_a_program_makes_up_neither_ends_the_launcher_nor_reaches_the_terminal(launch) -> None:
+    running = launch("hostile", "fallback")
+    assert running.hear("ready")
+    missing_kernel, missing_queue = (said["warning"] for said in running.heard if "warning" in said)
+    assert "nothing to fall back to" in missing_kernel
+    assert "(?[2Jall is well?\ufffd)" in missing_queue
+    (record,) = records(running.run)
+    assert len(record.about["ports"]) == PORTS_MAX
+    assert running.end() == 128 + signal.SIGTERM
 
 
 def test_a_lost_queue_is_given_back_once_its_interface_is_there_again(launch) -> None:
