@@ -57,22 +57,14 @@ def _steered(there: Present) -> Interface:
     wanted = asked.desired
     if wanted.queues is not None:
         queues = tuple(queue for queue in wanted.queues if queue < obtained.queues)
-    return Interface(
+    return replace(
+        without_bypass(wanted, obtained.note),
         name=obtained.ifname,
         ifindex=obtained.ifindex,
         queues=queues,
         attach_requested=wanted.mode,
         attach_obtained=obtained.mode,
-        note=obtained.note,
         rules=there.rules,
-        copy=_COPY[CopyMode(wanted.copy)],
-        busy_poll=wanted.busy_poll,
-        tx_checksum=wanted.tx_checksum,
-        strict=wanted.strict,
-        every_queue=wanted.queues is None,
-        device=wanted.device,
-        dpdk=wanted.dpdk,
-        uring=wanted.uring,
     )
 
 
