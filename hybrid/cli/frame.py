@@ -38,16 +38,24 @@ class HybridGroup(TyperGroup):
             command.params.extend(option for option in shared if not taken.intersection(option.opts))
             pending.extend(getattr(command, "commands", {}).values())
 
-    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
-        """Runs a command and leaves by SystemExit with the exit code of hybrid.errors."""
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Runs a command and leaves by SystemExit with the exit code of hybrid.errors, in either mode."""
         argv = list(sys.argv[1:] if args is None else args)
         given = extra.pop("obj", None)
         now = given if isinstance(given, Session) else Session()
         interruption = extra.pop("interruption", None) or Interruption()
         now.output.form = _requested_format(argv) or now.output.form
-        extra["standalone_mode"] = False
         try:
-            code = super().main(args=argv, obj=now, **extra)
+            # Not standalone: what goes wrong comes here and is told by us.
+            code = super().main(argv, prog_name, complete_var, False, windows_expand_args, obj=now, **extra)
         except HybridError as error:
             now.output.error(error)
             code = error.exit_code

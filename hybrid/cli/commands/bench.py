@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,13 +63,18 @@ def _text(result: Result) -> list[RenderableType]:
     return [rows, "", ratios, "", *result.notes, f"machine: {facts}"]
 
 
-def _finish(ctx: typer.Context, result: Result, plot: Path | None) -> None:
-    if plot is not None:
-        from hybrid.bench.plot import draw
+def _measure(ctx: typer.Context, plot: Path | None, run: Callable[[Callable[[str], None]], Result]) -> None:
+    """Runs it, with whether it can be drawn looked at before, and shows what came out."""
+    from hybrid.bench import plot as plotting
 
-        draw(result, plot)
-        session(ctx).output.note(f"the latency CDF is in {plot}")
-    session(ctx).output.emit(result.as_json(), *_text(result))
+    if plot is not None:
+        plotting.check(plot)
+    output = session(ctx).output
+    result = run(output.note)
+    if plot is not None:
+        plotting.draw(result, plot)
+        output.note(f"the latency CDF is in {plot}")
+    output.emit(result.as_json(), *_text(result))
 
 
 @app.command()
@@ -88,13 +94,10 @@ def stack(
     plot: Plot = None,
 ) -> None:
     """Our stack and lwIP alone: crafted segments in, no kernel and no wire. Needs no privilege."""
-    from hybrid.bench import plot as plotting
     from hybrid.bench import stack as bench
 
-    if plot is not None:
-        plotting.check(plot)
     options = bench.Options(rounds=rounds, batches=batches, core=core, instructions=instructions)
-    _finish(ctx, bench.run(options, session(ctx).output.note), plot)
+    _measure(ctx, plot, lambda note: bench.run(options, note))
 
 
 _Mode = Annotated[
@@ -130,12 +133,9 @@ def rtt(
     plot: Plot = None,
 ) -> None:
     """Round trips of 64 B: our stack beside the kernel's TCP, and beside AF_XDP with no stack. Needs root."""
-    from hybrid.bench import plot as plotting
     from hybrid.bench import rtt as bench
     from hybrid.bench.backends import two_cores
 
-    if plot is not None:
-        plotting.check(plot)
     client_core, server_core = two_cores()
     options = bench.Options(
         rounds=rounds,
@@ -147,7 +147,7 @@ def rtt(
         server_core=server_core,
         backends=tuple(backend or ()),
     )
-    _finish(ctx, bench.run(options, session(ctx).output.note), plot)
+    _measure(ctx, plot, lambda note: bench.run(options, note))
 
 
 @app.command()
@@ -198,12 +198,9 @@ def throughput(
     plot: Plot = None,
 ) -> None:
     """Requests per second, and per second of processor time, beside the kernel's TCP. Needs root."""
-    from hybrid.bench import plot as plotting
     from hybrid.bench import throughput as bench
     from hybrid.bench.backends import two_cores
 
-    if plot is not None:
-        plotting.check(plot)
     client_core, server_core = two_cores()
     options = bench.Options(
         rounds=rounds,
@@ -218,4 +215,4 @@ def throughput(
         client_core=client_core,
         server_core=server_core,
     )
-    _finish(ctx, bench.run(options, session(ctx).output.note), plot)
+    _measure(ctx, plot, lambda note: bench.run(options, note))

@@ -39,41 +39,27 @@ def program(name: str) -> str:
     return str(path)
 
 
-@app.command(context_settings=_PASS_ON)
-def kv(
-    ctx: typer.Context,
-    interface: InterfaceOption = None,
-    user: UserOption = None,
-    backend: BackendOption = Backend.AUTO,
-    policy: PolicyOption = None,
-    outlive: OutliveOption = False,
-) -> None:
-    """The key-value server for Redis clients. Its own options may follow (-- --help lists them)."""
-    raise typer.Exit(
-        run_program(
-            session(ctx), [program("hybrid-kv"), *ctx.args], interface, user, backend, policy, outlive
-        )
-    )
+# Each is a program of examples/, installed beside this package, and what its command says of itself.
+PROGRAMS = {
+    "kv": "The key-value server for Redis clients. Its own options may follow (-- --help lists them).",
+    "echo": "The echo server. Its own options may follow (-- --help lists them).",
+    "relay": "The relay: takes connections here and forwards them, as in -- --port 80 --to 10.0.0.9:8080.",
+}
 
 
-@app.command(context_settings=_PASS_ON)
-def echo(
-    ctx: typer.Context,
-    interface: InterfaceOption = None,
-    user: UserOption = None,
-    backend: BackendOption = Backend.AUTO,
-    policy: PolicyOption = None,
-    outlive: OutliveOption = False,
-) -> None:
-    """The echo server. Its own options may follow (-- --help lists them)."""
-    raise typer.Exit(
-        run_program(
-            session(ctx), [program("hybrid-echo"), *ctx.args], interface, user, backend, policy, outlive
-        )
-    )
+def _add(name: str, about: str) -> None:
+    @app.command(name, help=about, context_settings=_PASS_ON)
+    def serve(
+        ctx: typer.Context,
+        interface: InterfaceOption = None,
+        user: UserOption = None,
+        backend: BackendOption = Backend.AUTO,
+        policy: PolicyOption = None,
+        outlive: OutliveOption = False,
+    ) -> None:
+        command = [program(f"hybrid-{name}"), *ctx.args]
+        raise typer.Exit(run_program(session(ctx), command, interface, user, backend, policy, outlive))
 
 
-@app.command(context_settings=_PASS_ON)
-def relay(ctx: typer.Context, interface: InterfaceOption = None, user: UserOption = None) -> None:
-    """The relay: takes connections here and forwards them, as in -- --port 80 --to 10.0.0.9:8080."""
-    raise typer.Exit(run_program(session(ctx), [program("hybrid-relay"), *ctx.args], interface, user))
+for _name, _about in PROGRAMS.items():
+    _add(_name, _about)
