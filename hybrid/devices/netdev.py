@@ -50,38 +50,37 @@ class Queue:
     irq: int | None
 
 
-class _Device(genlmsg):  # type: ignore[misc]
-    prefix = "NETDEV_A_DEV_"
-    nla_map = (
-        ("NETDEV_A_DEV_UNSPEC", "none"),
-        ("NETDEV_A_DEV_IFINDEX", "uint32"),
-        ("NETDEV_A_DEV_PAD", "none"),
-        ("NETDEV_A_DEV_XDP_FEATURES", "uint64"),
-        ("NETDEV_A_DEV_XDP_ZC_MAX_SEGS", "uint32"),
-        ("NETDEV_A_DEV_XDP_RX_METADATA_FEATURES", "uint64"),
-        ("NETDEV_A_DEV_XSK_FEATURES", "uint64"),
-    )
+def _message(prefix: str, *attributes: tuple[str, str]) -> Any:
+    """A message class of the family: its attributes in the order of their numbers, from 0 on."""
+    nla_map = tuple((prefix + name, kind) for name, kind in attributes)
+    return type("message", (genlmsg,), {"prefix": prefix, "nla_map": nla_map})
 
 
-class _Queue(genlmsg):  # type: ignore[misc]
-    prefix = "NETDEV_A_QUEUE_"
-    nla_map = (
-        ("NETDEV_A_QUEUE_UNSPEC", "none"),
-        ("NETDEV_A_QUEUE_ID", "uint32"),
-        ("NETDEV_A_QUEUE_IFINDEX", "uint32"),
-        ("NETDEV_A_QUEUE_TYPE", "uint32"),
-        ("NETDEV_A_QUEUE_NAPI_ID", "uint32"),
-    )
-
-
-class _Napi(genlmsg):  # type: ignore[misc]
-    prefix = "NETDEV_A_NAPI_"
-    nla_map = (
-        ("NETDEV_A_NAPI_UNSPEC", "none"),
-        ("NETDEV_A_NAPI_IFINDEX", "uint32"),
-        ("NETDEV_A_NAPI_ID", "uint32"),
-        ("NETDEV_A_NAPI_IRQ", "uint32"),
-    )
+_Device = _message(
+    "NETDEV_A_DEV_",
+    ("UNSPEC", "none"),
+    ("IFINDEX", "uint32"),
+    ("PAD", "none"),
+    ("XDP_FEATURES", "uint64"),
+    ("XDP_ZC_MAX_SEGS", "uint32"),
+    ("XDP_RX_METADATA_FEATURES", "uint64"),
+    ("XSK_FEATURES", "uint64"),
+)
+_Queue = _message(
+    "NETDEV_A_QUEUE_",
+    ("UNSPEC", "none"),
+    ("ID", "uint32"),
+    ("IFINDEX", "uint32"),
+    ("TYPE", "uint32"),
+    ("NAPI_ID", "uint32"),
+)
+_Napi = _message(
+    "NETDEV_A_NAPI_",
+    ("UNSPEC", "none"),
+    ("IFINDEX", "uint32"),
+    ("ID", "uint32"),
+    ("IRQ", "uint32"),
+)
 
 
 def features() -> dict[int, Features]:

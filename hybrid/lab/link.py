@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Any
@@ -80,17 +81,15 @@ def set_up(name: str, mtu: int, addresses: tuple[IPv4Interface | IPv6Interface, 
             changed.append(f"{name}: offloads off")
         for address in addresses:
             if str(address) not in now.addresses:
-                flags = {"flags": _IFA_F_NODAD} if address.version == 6 else {}
-                _netlink(
-                    f"give {address} to {name}",
-                    lambda address=address, flags=flags: ip.addr(  # type: ignore[misc]
-                        "add",
-                        index=now.ifindex,
-                        address=str(address.ip),
-                        prefixlen=address.network.prefixlen,
-                        **flags,
-                    ),
+                give = partial(
+                    ip.addr,
+                    "add",
+                    index=now.ifindex,
+                    address=str(address.ip),
+                    prefixlen=address.network.prefixlen,
+                    **({"flags": _IFA_F_NODAD} if address.version == 6 else {}),
                 )
+                _netlink(f"give {address} to {name}", give)
                 changed.append(f"{name}: address {address}")
         if not now.up:
             _netlink(f"bring up {name}", lambda: ip.link("set", index=now.ifindex, state="up"))
