@@ -16,6 +16,15 @@ uint64_t bench_now_ns(void) {
   return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+bool bench_quiet(struct bench_idle *idle, uint64_t quiet_ns) {
+  if (++idle->polls % 1024)
+    return false;
+  uint64_t now_ns = bench_now_ns();
+  if (idle->polls == 1024)
+    idle->since_ns = now_ns;
+  return now_ns - idle->since_ns > quiet_ns;
+}
+
 void bench_pin(int core) {
   if (core < 0)
     return;

@@ -16,6 +16,7 @@
 #ifndef HYBRID_BENCH_BENCH_H
 #define HYBRID_BENCH_BENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { BENCH_COUNT_MAX = 10 * 1000 * 1000 };
@@ -28,6 +29,14 @@ struct bench_round {
 /* CLOCK_MONOTONIC: the vDSO reads the processor's counter, about 20 ns here and the same for every subject.
  */
 uint64_t bench_now_ns(void);
+
+/* A program that polls: how often it has found nothing, and since when. Zero it where something came. */
+struct bench_idle {
+  unsigned polls;
+  uint64_t since_ns;
+};
+/* After a poll that found nothing: whether it has been quiet for so long. Every 1024th looks at the clock. */
+bool bench_quiet(struct bench_idle *idle, uint64_t quiet_ns);
 
 /* Keeps this thread, and those that it starts, on one core. -1 leaves them where they are. */
 void bench_pin(int core);

@@ -106,9 +106,9 @@ static bool input_ended(void) {
 
 static void echo(const struct port *port) {
   struct rte_mbuf *frames[BURST];
-  uint64_t last_ns = 0;
+  struct bench_idle idle = {0};
   bench_ready();
-  for (unsigned idle = 0;;) {
+  for (;;) {
     uint16_t n = rte_eth_rx_burst(port->id, 0, frames, BURST);
     if (n > 0) {
       for (uint16_t i = 0; i < n; i++) {
@@ -118,19 +118,12 @@ static void echo(const struct port *port) {
         ether->src_addr = to;
       }
       send_frames(port, frames, n);
-      idle = 0;
-      continue;
-    }
-    if (++idle % 1024)
-      continue;
-    uint64_t now_ns = bench_now_ns();
-    if (idle == 1024)
-      last_ns = now_ns;
-    else if (now_ns - last_ns > quiet_ns) {
+      idle = (struct bench_idle){0};
+    } else if (bench_quiet(&idle, quiet_ns)) {
       if (input_ended())
         return;
       nap(1000000);
-      idle = 2 * 1024 - 1; /* looks at the clock again after the next empty burst */
+      idle.polls = 2 * 1024 - 1; /* looks at the clock again after the next empty burst */
     }
   }
 }

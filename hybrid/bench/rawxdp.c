@@ -146,23 +146,15 @@ static void echo(struct hy_device *dev) {
   uint32_t frames[DEVICE_BURST];
   bench_ready();
   while (sleep_until_frame(dev)) {
-    uint64_t last_ns = bench_now_ns();
-    for (unsigned idle = 0;;) {
+    struct bench_idle idle = {0};
+    while (!bench_quiet(&idle, quiet_ns)) {
       unsigned n = dev->ops->rx_burst(dev, frames, DEVICE_BURST);
-      if (n > 0) {
-        for (unsigned i = 0; i < n; i++)
-          probe_turn((struct probe *)(void *)frame_data(dev->arena, frames[i]));
-        send_frames(dev, frames, n);
-        idle = 0;
+      if (n == 0)
         continue;
-      }
-      if (++idle % 1024)
-        continue;
-      uint64_t now_ns = bench_now_ns();
-      if (idle == 1024)
-        last_ns = now_ns;
-      else if (now_ns - last_ns > quiet_ns)
-        break;
+      for (unsigned i = 0; i < n; i++)
+        probe_turn((struct probe *)(void *)frame_data(dev->arena, frames[i]));
+      send_frames(dev, frames, n);
+      idle = (struct bench_idle){0};
     }
   }
 }
