@@ -20,17 +20,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FRAMES = 2048, HEADERS = 42, FRAME_MAX = 1514 };
+enum { FRAMES = 2048, FRAME_MAX = 1514 };
 
 static void wire_up(void) {
   wire_up_frames(FRAMES);
 }
 
 /* ---- frames: the header that redirect.h matches, then bytes that follow from the number --------- */
-
-static uint8_t byte_of(uint32_t number, uint32_t at) {
-  return (uint8_t)(number * 131 + at * 7 + (at >> 8));
-}
 
 static uint32_t length_of(uint32_t number) {
   return 60 + number * 37 % (FRAME_MAX - 60 + 1);
@@ -39,18 +35,7 @@ static uint32_t length_of(uint32_t number) {
 static uint32_t frame_make(struct arena *arena, uint32_t number, uint32_t len) {
   uint32_t index = frame_alloc(arena);
   CHECK(index != FRAME_NONE);
-  uint8_t *p = frame_data(arena, index);
-  memset(p, 0, HEADERS);
-  memset(p, 0xff, 6);
-  p[6] = 2;
-  p[12] = 0x08;
-  p[14] = 0x45;
-  p[23] = 17;
-  p[36] = PORT >> 8;
-  p[37] = PORT & 0xff;
-  memcpy(p + HEADERS, &number, sizeof number);
-  for (uint32_t at = HEADERS + sizeof number; at < len; at++)
-    p[at] = byte_of(number, at);
+  datagram_write(frame_data(arena, index), number, len);
   frame_meta(arena, index)->len = (uint16_t)len;
   return index;
 }

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FRAMES = 2048, HEADERS = 42, JUMBO = 9000, PACKET_MAX = JUMBO + 14 };
+enum { FRAMES = 2048, JUMBO = 9000, PACKET_MAX = JUMBO + 14 };
 
 static uint32_t packet_max; /* that the wire takes */
 
@@ -38,23 +38,10 @@ static struct hy_device *open_as(struct end *end, uint32_t queue, const struct h
   return dev;
 }
 
-static uint8_t byte_of(uint32_t number, uint32_t at) {
-  return (uint8_t)(number * 131 + at * 7 + (at >> 8));
-}
-
 /* A datagram of len bytes with its headers, in frames of uneven lengths. */
 static uint32_t packet_of(struct arena *arena, uint32_t number, uint32_t len) {
   uint8_t bytes[PACKET_MAX] = {0};
-  memset(bytes, 0xff, 6);
-  bytes[6] = 2;
-  bytes[12] = 0x08;
-  bytes[14] = 0x45;
-  bytes[23] = 17;
-  bytes[36] = PORT >> 8;
-  bytes[37] = PORT & 0xff;
-  memcpy(bytes + HEADERS, &number, sizeof number);
-  for (uint32_t at = HEADERS + sizeof number; at < len; at++)
-    bytes[at] = byte_of(number, at);
+  datagram_write(bytes, number, len);
   uint32_t head = FRAME_NONE, tail = FRAME_NONE;
   for (uint32_t done = 0, some; done < len; done += some) {
     some = head == FRAME_NONE ? 64 + number % 100 : 1001 + number % 700;
@@ -67,8 +54,7 @@ static uint32_t packet_of(struct arena *arena, uint32_t number, uint32_t len) {
     if (head == FRAME_NONE) {
       head = index;
     } else {
-      frame_meta(arena, tail)->more = index;
-      frame_meta(arena, tail)->flags |= FRAME_MORE;
+      packet_link(arena, tail, index);
     }
     tail = index;
   }

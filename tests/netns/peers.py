@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -66,6 +66,13 @@ class App:
     """``hybrid run -- peer-app PORT`` in the server's namespace, with its orders and what it tells."""
 
     def __init__(self, lab: Lab, log: Path, mode: str = "native") -> None:
+        self._begin(lab, log)
+        with self.steering(lambda: Steering.attach(self.side.interface, mode)) as steering:
+            self.mode = str(steering.obtained.mode)
+            steering.replace_rules(RULES)
+        self.start()
+
+    def _begin(self, lab: Lab, log: Path) -> None:
         self.lab = lab
         self.side = lab.server
         self.log = log
@@ -73,10 +80,21 @@ class App:
         self._news = threading.Condition()
         self._serial = 0
         self._ended = False
-        with self.steering(lambda: Steering.attach(self.side.interface, mode)) as steering:
-            self.mode = str(steering.obtained.mode)
-            steering.replace_rules(RULES)
-        self.start()
+
+    def _spawn(self, command: Sequence[str]) -> None:
+        """Starts it and listens to what it tells."""
+        self._ended = False
+        self._told.clear()
+        with self.log.open("ab") as errors:
+            self.launcher = self.side.popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self._reader = threading.Thread(target=self._read, args=(self.launcher.stdout,), daemon=True)
+        self._reader.start()
 
     @contextmanager
     def steering(self, make: Callable[[], Steering] | None = None) -> Iterator[Steering]:
@@ -87,18 +105,7 @@ class App:
 
     def start(self) -> None:
         """Returns when it is in service."""
-        self._ended = False
-        self._told.pop("", None)
-        with self.log.open("ab") as errors:
-            self.launcher = self.side.popen(
-                [HYBRID, "--output", "json", "run", "--", str(APP), str(PORT)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        self._reader = threading.Thread(target=self._read, args=(self.launcher.stdout,), daemon=True)
-        self._reader.start()
+        self._spawn([HYBRID, "--output", "json", "run", "--", str(APP), str(PORT)])
         assert self.result("")["status"] == 0
         self.pid = int(self.result("ready")["pid"])
 

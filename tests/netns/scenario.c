@@ -22,6 +22,24 @@ static uint64_t now_ns(void) {
   return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+uint8_t byte_of(uint32_t number, uint32_t at) {
+  return (uint8_t)(number * 131 + at * 7 + (at >> 8));
+}
+
+void datagram_write(uint8_t *bytes, uint32_t number, uint32_t len) {
+  memset(bytes, 0, HEADERS);
+  memset(bytes, 0xff, 6);
+  bytes[6] = 2;
+  bytes[12] = 0x08;
+  bytes[14] = 0x45;
+  bytes[23] = 17;
+  bytes[36] = PORT >> 8;
+  bytes[37] = PORT & 0xff;
+  memcpy(bytes + HEADERS, &number, sizeof number);
+  for (uint32_t at = HEADERS + sizeof number; at < len; at++)
+    bytes[at] = byte_of(number, at);
+}
+
 bool before(uint64_t deadline_ns) {
   return now_ns() < deadline_ns;
 }

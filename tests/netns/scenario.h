@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { QUEUES = 4, PORT = 7007 };
+enum { QUEUES = 4, PORT = 7007, HEADERS = 42 };
 
 #define CHECK(condition)                                                                                     \
   do {                                                                                                       \
@@ -34,6 +34,10 @@ struct end {
 
 extern bool generic;       /* the attach mode of this run */
 extern struct end ends[2]; /* va, vb */
+
+/* A frame's bytes follow from its number: its headers, which redirect.h matches, the number, then these. */
+uint8_t byte_of(uint32_t number, uint32_t at);
+void datagram_write(uint8_t *bytes, uint32_t number, uint32_t len);
 
 bool before(uint64_t deadline_ns);
 uint64_t in_seconds(unsigned seconds);

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 import pytest
 
 from hybrid.lab import Lab
+from tests.netns.conversations import both_ways, kernel_sends, we_send
 from tests.netns.peers import (
     CLIENT,
     MIB,
@@ -49,34 +50,16 @@ SIZES = [1, 1024, MIB, 64 * MIB]
 
 @pytest.mark.parametrize("size", SIZES)
 def test_what_the_kernel_sends_arrives(app: App, meet: Meet, family: int, size: int) -> None:
-    data = random_bytes(size)
-    peer, name = meet("take", family)
-    with peer:
-        peer.send_all(data)
-        peer.end()
-        assert peer.answer() == Received.of(data)
-    assert app.result(name)["status"] == 0
+    kernel_sends(app, meet, family, size)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_what_we_send_arrives(app: App, meet: Meet, family: int, size: int) -> None:
-    peer, name = meet(f"send {size}", family)
-    with peer:
-        received = peer.read_all()
-    ours = app.result(name)
-    assert received == Received(size, ours["crc_out"])
-    assert ours["status"] == 0
+    we_send(app, meet, family, size)
 
 
 def test_both_ways_at_once(app: App, meet: Meet) -> None:
-    data = random_bytes(8 * MIB)
-    peer, name = meet("echo")
-    with peer:
-        sender = threading.Thread(target=lambda: (peer.send_all(data), peer.end()))
-        sender.start()
-        assert peer.read_all() == Received.of(data)
-        sender.join()
-    assert app.result(name)["status"] == 0
+    both_ways(app, meet, 8 * MIB)
 
 
 def test_two_hundred_connections_at_once_to_our_server(app: App, family: int) -> None:

@@ -256,7 +256,7 @@ def test_a_program_may_run_as_an_ordinary_user(cli: Cli) -> None:
     installed = Path(hybrid.__file__).parent / "bin" / "hybrid-echo"
     library = subprocess.check_output(["ldd", str(installed)], text=True)
     found = next(line.split()[2] for line in library.splitlines() if "libhybrid" in line)
-    if not os.access(found, os.R_OK) or "/root/" in found:
+    if not all(folder.stat().st_mode & 0o001 for folder in Path(found).parents):
         pytest.skip("libhybrid lies where other users cannot read it")
     shutil.copy(installed, program)
     for folder in (program, *program.parents):

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from hybrid.lab import Lab
-from tests.netns.peers import Listener, Peer
+from tests.netns.peers import Listener, Meet, Peer
 from tests.uring.devices import FRAMES_APP, DeviceApp
-
-Meet = Callable[..., tuple[Peer, str]]
 
 
 @pytest.fixture(scope="module")

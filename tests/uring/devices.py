@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +37,21 @@ SHARED_ENDS = Ends({4: "10.77.0.1", 6: "fd77::1"}, {4: "10.77.0.2", 6: "fd77::2"
 OUR_MAC = "02:00:00:00:77:09"
 
 
+def tap_up(side: Side, tap: str) -> None:
+    """Gives the kernel's end its addresses."""
+    for command in (
+        ["sysctl", "-q", "-w", f"net.ipv6.conf.{tap}.accept_dad=0"],
+        ["ip", "link", "set", tap, "up"],
+        ["ip", "addr", "add", f"{TAP_ENDS.theirs[4]}/24", "dev", tap],
+        ["ip", "addr", "add", f"{TAP_ENDS.theirs[6]}/64", "dev", tap, "nodad"],
+    ):
+        side.run(command)
+
+
 class DeviceApp(App):
     """``frames-app`` in the server's namespace; ``peer`` is the side whose kernel it talks to."""
+
+    tap = TAP
 
     def __init__(
         self,
@@ -50,16 +62,10 @@ class DeviceApp(App):
         mac: str | None = None,
         without: str | None = None,
     ) -> None:
-        self.lab = lab
-        self.side = lab.server
-        self.log = log
+        self._begin(lab, log)
         self.kind = kind
         self.ends = {"tap": TAP_ENDS, "own": OWN_ENDS, "shared": SHARED_ENDS}[kind]
         self.peer: Side = lab.server if kind == "tap" else lab.client
-        self._told: dict[str, dict[str, Any]] = {}
-        self._news = threading.Condition()
-        self._serial = 0
-        self._ended = False
         shared = kind == "shared"
         self.mac = mac or (lab.server.mac if shared else OUR_MAC)
         self._arguments = [
@@ -84,18 +90,7 @@ class DeviceApp(App):
 
     def start(self) -> None:
         """Returns when it listens."""
-        self._told.clear()
-        self._ended = False
-        with self.log.open("ab") as errors:
-            self.launcher = self.side.popen(
-                self._arguments,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        self._reader = threading.Thread(target=self._read, args=(self.launcher.stdout,), daemon=True)
-        self._reader.start()
+        self._spawn(self._arguments)
         self.obtained = self.result("obtained")
         assert "detail" not in self.obtained, self.obtained["detail"]
         assert self.result("")["status"] == 0
@@ -105,13 +100,7 @@ class DeviceApp(App):
     def interface_up(self) -> None:
         """The kernel's end of what the application has made."""
         if self.kind == "tap":
-            for command in (
-                ["sysctl", "-q", "-w", f"net.ipv6.conf.{TAP}.accept_dad=0"],
-                ["ip", "link", "set", TAP, "up"],
-                ["ip", "addr", "add", f"{TAP_ENDS.theirs[4]}/24", "dev", TAP],
-                ["ip", "addr", "add", f"{TAP_ENDS.theirs[6]}/64", "dev", TAP, "nodad"],
-            ):
-                self.side.run(command)
+            tap_up(self.side, self.tap)
 
     def dial(self, order: str = "", family: int = 4) -> Peer:
         """The kernel connects to us."""

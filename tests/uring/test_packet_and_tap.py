@@ -8,17 +8,16 @@ packets arrive merged and without checksums.
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable
 
 import pytest
 
-from tests.netns.peers import MIB, Peer, Received, random_bytes, resets
+from tests.netns.conversations import both_ways, kernel_sends, we_send
+from tests.netns.peers import MIB, Meet, Received, random_bytes, resets
 from tests.uring.devices import DeviceApp
 
 pytestmark = pytest.mark.netns
 
-Meet = Callable[..., tuple[Peer, str]]
 KINDS = {
     "tap": ("tap", "auto"),
     "plain tap": ("tap", "no"),
@@ -34,34 +33,16 @@ def app(request: pytest.FixtureRequest, device_apps: Callable[..., DeviceApp]) -
 
 @pytest.mark.parametrize("size", [1, 1024, 64 * MIB])
 def test_what_the_kernel_sends_arrives(app: DeviceApp, meet: Meet, family: int, size: int) -> None:
-    data = random_bytes(size)
-    peer, name = meet("take", family)
-    with peer:
-        peer.send_all(data)
-        peer.end()
-        assert peer.answer() == Received.of(data)
-    assert app.result(name)["status"] == 0
+    kernel_sends(app, meet, family, size)
 
 
 @pytest.mark.parametrize("size", [1, 1024, 64 * MIB])
 def test_what_we_send_arrives(app: DeviceApp, meet: Meet, family: int, size: int) -> None:
-    peer, name = meet(f"send {size}", family)
-    with peer:
-        received = peer.read_all()
-    ours = app.result(name)
-    assert received == Received(size, ours["crc_out"])
-    assert ours["status"] == 0
+    we_send(app, meet, family, size)
 
 
 def test_both_ways_at_once(app: DeviceApp, meet: Meet) -> None:
-    data = random_bytes(8 * MIB)
-    peer, name = meet("echo")
-    with peer:
-        sender = threading.Thread(target=lambda: (peer.send_all(data), peer.end()))
-        sender.start()
-        assert peer.read_all() == Received.of(data)
-        sender.join()
-    assert app.result(name)["status"] == 0
+    both_ways(app, meet, 8 * MIB)
 
 
 def test_datagrams_come_back(app: DeviceApp, family: int) -> None:
