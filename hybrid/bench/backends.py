@@ -127,7 +127,12 @@ class Place:
         core = self.server_core if side is self.lab.server else self.client_core
         knob = f"/sys/class/net/{interface}/queues/rx-0/rps_cpus"
         script = f"mount -t sysfs sysfs /sys && echo {1 << core:x} > {knob}"
-        side.run(["unshare", "--mount", "sh", "-c", script])
+        done = side.run(["unshare", "--mount", "sh", "-c", script], check=False)
+        if done.returncode:
+            raise UnsupportedError(
+                f"the receiving of {interface} cannot be moved to core {core}: {done.stderr.strip()}",
+                "hybrid bench throughput --receive-at-sender",
+            )
 
     def steer(self, side: Side, ports: str) -> None:
         """Sends what comes to these TCP ports of the side to AF_XDP."""
