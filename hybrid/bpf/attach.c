@@ -87,8 +87,8 @@ static bool somebody_else(int err) {
 }
 
 /*
- * Loads the programs again, of the other kind. The devmap belongs to programs of the kind that was loaded first
- * (the kernel refuses others), so they get a new one.
+ * Loads the programs again, of the other kind. The devmap belongs to programs of the kind that was loaded
+ * first (the kernel refuses others), so they get a new one.
  */
 static int reload(hy_steer *steer, const char *object, bool fragments, hy_steer_error *error) {
   steer_fd_close(&steer->map_fds[STEER_MAP_PORTS]);
